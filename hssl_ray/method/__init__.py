@@ -1,0 +1,1 @@
+"""The paper, in torch alone: groups, steerable convolutions, networks, views, objectives."""

@@ -1,0 +1,1 @@
+"""Answers: statistics, comparison, figures, the page. Reads Arrow tables, never a store."""

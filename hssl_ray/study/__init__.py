@@ -1,0 +1,1 @@
+"""Many trials: study file, ledger, sweep, engines, tracking."""

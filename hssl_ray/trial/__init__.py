@@ -1,0 +1,1 @@
+"""One training run. Knows neither Ray nor MLflow."""

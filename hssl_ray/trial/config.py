@@ -1,0 +1,127 @@
+"""TrialConfig: what one trial is. Its hash is the trial's identity, so only what changes a result belongs here."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from functools import cached_property
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
+from hssl_ray.method.architecture import BACKBONES, Architecture, BackboneName
+from hssl_ray.method.geometry import Geometry, GroupName, geometry, lifted_order
+
+Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
+METHODS: tuple[str, ...] = get_args(Method)
+
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class TrialConfig(BaseModel):
+    """One method, one set of parameters, one seed. Flat, frozen, validated; the defaults are the paper's (§4.4).
+
+    Raises:
+        pydantic.ValidationError: a field breaks its rule, or two fields contradict each other.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, ignored_types=(cached_property,))
+
+    dataset: DatasetName = Field(default="mnist-mini", description="Data set, by its name in `hssl-ray data list`.")
+    train_images: Count | None = Field(
+        default=None, description="Class-balanced number of training images; absent means all."
+    )
+    image_size: Annotated[int, Field(ge=8, le=256)] | None = Field(
+        default=None, description="Cells a side after zero padding; absent means the smallest grid that stays exact."
+    )
+    method: Method = Field(default="h_ssl", description="Where the pairs come from, or a baseline without pairs.")
+    group: GroupName = Field(default="rotation", description="The lifted group whose elements make the pairs.")
+    backbone: BackboneName = Field(default="mnist_cnn", description="Network f, App. A.")
+    width: Annotated[float, Field(gt=0, le=8, allow_inf_nan=False)] = Field(
+        default=1.0, description="Channel multiplier; 1 is the paper's network."
+    )
+    base_size: Count = Field(default=1, description="|g0|: number of fibers in a bundle.")
+    max_distance: NonNegative | None = Field(
+        default=None, description="Largest topographic distance between g1 and g2; absent means no bound."
+    )
+    augmentation: Literal["paper", "matched"] = Field(
+        default="paper", description="A-SSL's transformations: the paper's ranges, or the group elements H-SSL draws."
+    )
+    objective: Literal["info_nce", "nt_xent"] = Field(default="info_nce", description="Eq. 3, or SimCLR's NT-Xent.")
+    temperature: Positive = Field(default=0.1, description="Softmax temperature tau.")
+    optimizer: Literal["lars", "adamw"] = Field(default="lars", description="Optimiser of backbone, head and probe.")
+    learning_rate: Positive = Field(default=0.1, description="Peak learning rate after warm-up.")
+    probe_learning_rate: Positive | None = Field(
+        default=None, description="Peak learning rate of the probe; absent means learning_rate."
+    )
+    weight_decay: NonNegative = Field(default=1e-4, description="Weight decay of backbone and head weights.")
+    warmup_epochs: Annotated[int, Field(ge=0)] = Field(default=10, description="Epochs of linear warm-up.")
+    epochs: Count = Field(default=500, description="Passes over the training images.")
+    batch_size: Annotated[int, Field(ge=2)] = Field(default=4096, description="Images per step over all workers.")
+    precision: Literal["auto", "bf16", "fp32"] = Field(
+        default="auto", description="Autocast type; auto is bf16 where the processor computes in it."
+    )
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="Fixes every draw of the trial.")
+
+    @cached_property
+    def trial_id(self) -> str:
+        """Identity: the hash of what differs from the defaults, so that a new field leaves old trials theirs."""
+        changed = self.model_dump(exclude_defaults=True)
+        canonical = json.dumps(changed, sort_keys=True, separators=(",", ":"), allow_nan=False)
+        return hashlib.sha256(canonical.encode()).hexdigest()[:16]
+
+    @property
+    def data(self) -> DatasetInfo:
+        return CATALOG[self.dataset]
+
+    @cached_property
+    def architecture(self) -> Architecture:
+        return BACKBONES[self.backbone](self.width, self.data.channels)
+
+    @cached_property
+    def grid(self) -> int:
+        """Cells a side of the padded image."""
+        return self.image_size or self.architecture.exact_size(self.data.size)
+
+    @cached_property
+    def geometry(self) -> Geometry:
+        return geometry(self.group, self.architecture.feature_size(self.grid))
+
+    @property
+    def lifted_order(self) -> int:
+        return lifted_order(self.group)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Whole batches only: a short batch would have fewer negatives than the others."""
+        return (self.train_images or self.data.train_images) // self.batch_size
+
+    @model_validator(mode="after")
+    def _fields_agree(self) -> TrialConfig:
+        if self.image_size is not None and self.image_size < self.data.size:
+            raise ValueError(f"image_size: must hold the {self.data.size} x {self.data.size} images of {self.dataset}")
+        if self.method == "f_ssl" and self.group != "translation":
+            raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
+        try:
+            self.geometry.base_side(self.base_size)
+        except ValueError as error:
+            raise ValueError(f"base_size: {error}, got {self.base_size}") from None
+        if self.max_distance is not None:
+            diameter = self.geometry.diameter
+            if self.max_distance > diameter + 1e-9:
+                raise ValueError(
+                    f"max_distance: must be at most {self.group}'s diameter {diameter:.4g}, got {self.max_distance:g}"
+                )
+        images = self.train_images or self.data.train_images
+        if images > self.data.train_images:
+            raise ValueError(f"train_images: {self.dataset} has {self.data.train_images}, got {images}")
+        if images % self.data.classes:
+            raise ValueError(f"train_images: must be a multiple of the {self.data.classes} classes, got {images}")
+        if self.batch_size > images:
+            raise ValueError(f"batch_size: must be at most the {images} training images, got {self.batch_size}")
+        if self.warmup_epochs > self.epochs:
+            raise ValueError(f"warmup_epochs: must be at most epochs = {self.epochs}, got {self.warmup_epochs}")
+        return self
