@@ -1,0 +1,159 @@
+"""Checkpoints that are committed or absent: safetensors and JSON in a folder, a manifest with hashes written last.
+
+A checkpoint folder `checkpoints/epoch-00005` holds `weights.safetensors` (the network), `optimizer.safetensors`,
+`config.json` (the trial), `state.json` (where training stands) and `manifest.json`. It is built under another name and
+renamed when every byte is on disk, so a crash leaves the old checkpoints and no half of a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from hssl_ray.trial.config import TrialConfig
+
+log = logging.getLogger(__name__)
+
+FORMAT = 1
+MANIFEST = "manifest.json"
+
+
+class CheckpointError(ValueError):
+    """A checkpoint that is not what its manifest says, or belongs to another trial."""
+
+
+def folder(workdir: Path) -> Path:
+    """Where a trial's checkpoints lie."""
+    return workdir / "checkpoints"
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _write_json(path: Path, value: dict[str, Any]) -> None:
+    path.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False), encoding="utf-8")
+
+
+def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
+    state = optimizer.state_dict()["state"]
+    return {
+        f"{index}/{name}": value.contiguous() for index, values in state.items() for name, value in values.items()
+    }
+
+
+def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+    state: dict[int, dict[str, Tensor]] = {}
+    for key, value in tensors.items():
+        index, name = key.split("/", 1)
+        state.setdefault(int(index), {})[name] = value
+    optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def commit(
+    workdir: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer, *, epoch: int, keep: int
+) -> Path:
+    """Write the checkpoint of a finished epoch and drop all but the newest `keep`.
+
+    Returns:
+        The committed folder.
+    """
+    target = folder(workdir) / f"epoch-{epoch:05d}"
+    building = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.rmtree(building, ignore_errors=True)
+    building.mkdir(parents=True)
+    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+    save_file(weights, building / "weights.safetensors")
+    save_file(_optimizer_tensors(optimizer), building / "optimizer.safetensors")
+    _write_json(building / "config.json", config.model_dump(mode="json"))
+    _write_json(building / "state.json", {"epoch": epoch, "trial_id": config.trial_id})
+    files = sorted(building.iterdir())
+    for path in files:
+        _sync(path)
+    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+    _write_json(building / MANIFEST, {"format": FORMAT, "trial_id": config.trial_id, "epoch": epoch, "files": manifest})
+    _sync(building / MANIFEST)
+    _sync(building)
+    shutil.rmtree(target, ignore_errors=True)  # left by an attempt that went further than the one now running
+    building.rename(target)
+    _sync(target.parent)
+    for old in committed(workdir)[:-keep]:
+        shutil.rmtree(old)
+    return target
+
+
+def committed(workdir: Path) -> list[Path]:
+    """Checkpoint folders of a trial, oldest first, valid or not."""
+    return sorted(folder(workdir).glob("epoch-[0-9][0-9][0-9][0-9][0-9]"))
+
+
+def verify(path: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint whose every file is what it says.
+
+    Raises:
+        CheckpointError: a file is missing, cut short, changed, or the manifest itself cannot be read.
+    """
+    try:
+        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
+        files = manifest["files"]
+        if manifest["format"] != FORMAT:
+            raise CheckpointError(f"{path}: must have format {FORMAT}, got {manifest['format']}")
+        for name, expected in files.items():
+            file = path / name
+            if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+                raise CheckpointError(f"{file}: differs from its manifest")
+    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
+        raise CheckpointError(f"{path}: no valid manifest ({error})") from error
+    return manifest
+
+
+def latest_valid(workdir: Path) -> Path | None:
+    """The newest checkpoint that passes `verify`; a broken one is set aside as `*.corrupt` and the search goes on."""
+    for path in reversed(committed(workdir)):
+        try:
+            verify(path)
+        except CheckpointError as error:
+            log.warning("checkpoint set aside: %s", error)
+            path.rename(path.with_name(path.name + ".corrupt"))
+        else:
+            return path
+    return None
+
+
+def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer) -> int:
+    """Load a checkpoint into network and optimiser.
+
+    Returns:
+        The number of epochs done.
+
+    Raises:
+        CheckpointError: it is damaged, or of another trial.
+    """
+    manifest = verify(path)
+    if manifest["trial_id"] != config.trial_id:
+        raise CheckpointError(f"{path}: must be of trial {config.trial_id}, got {manifest['trial_id']}")
+    try:
+        network.load_state_dict(load_file(path / "weights.safetensors"))
+        _load_optimizer(optimizer, load_file(path / "optimizer.safetensors"))
+    except (SafetensorError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: does not fit the network ({error})") from error
+    return int(manifest["epoch"])

@@ -1,0 +1,149 @@
+"""One trial from first epoch to last, in the order things happen."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hssl_ray.method.networks import build_network
+from hssl_ray.trial import checkpoint
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
+from hssl_ray.trial.evaluate import (
+    EQUIVARIANCE_IMAGES,
+    effective_rank,
+    equivariance_error,
+    feature_std,
+    representations,
+    ridge_top1,
+    top1,
+)
+from hssl_ray.trial.optim import build_optimizer, learning_rate, set_learning_rate
+from hssl_ray.trial.precision import autocast
+from hssl_ray.trial.ranks import Ranks
+from hssl_ray.trial.task import StepLosses, Task
+
+Report = Callable[[dict[str, float], Path | None], None]
+
+
+class TrialDiverged(RuntimeError):
+    """The loss is no longer a finite number. The same config would diverge again, so it is not tried again."""
+
+
+class TrialStopped(RuntimeError):
+    """Raised by `report` to end a trial early; its last checkpoint stays."""
+
+
+def train_trial(
+    config: TrialConfig,
+    report: Report,
+    resume: Path | None = None,
+    *,
+    workdir: Path,
+    checkpoint_every: int = 5,
+    keep: int = 2,
+) -> None:
+    """Train one trial, alone or as one rank of an initialised process group.
+
+    Args:
+        config: the trial.
+        report: called after every epoch, on every rank, with that epoch's metrics and the checkpoint committed with
+            it, if one was due. May raise `TrialStopped`.
+        resume: checkpoint folder to go on from; training then equals training that was never interrupted.
+        workdir: the trial's folder; checkpoints lie under `checkpoints/`.
+        checkpoint_every: epochs between checkpoints; the last epoch always has one.
+        keep: newest checkpoints to keep.
+
+    Raises:
+        TrialDiverged: the loss became infinite or not a number.
+        ValueError: the batch cannot be shared by the ranks, or the checkpoint is not of this trial.
+        DataError: the data set is missing or damaged.
+    """
+    ranks = Ranks.here()
+    if config.batch_size % ranks.world_size:
+        raise ValueError(f"batch_size: must be a multiple of the {ranks.world_size} workers, got {config.batch_size}")
+    device = torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else torch.device("cpu")
+
+    data = open_trial_data(config, device)
+    network = build_network(config).to(device)
+    task = Task(network, config)
+    optimizer = build_optimizer(network, network.probe, config)
+    done = 0 if resume is None else checkpoint.restore(resume, config, network, optimizer)
+    step_module: nn.Module = task
+    if ranks.world_size > 1:
+        step_module = DistributedDataParallel(task, broadcast_buffers=False, gradient_as_bucket_view=True)
+
+    for epoch in range(done, config.epochs):
+        started = time.perf_counter()
+        losses = _train_epoch(step_module, task, optimizer, data, epoch, ranks)
+        trained = time.perf_counter()
+        metrics = {
+            "epoch": float(epoch + 1),
+            "train/loss": losses[0],
+            "train/probe_loss": losses[1],
+            "train/learning_rate": learning_rate(config, (epoch + 1) * config.steps_per_epoch - 1),
+            "perf/images_per_second": config.steps_per_epoch * config.batch_size / (trained - started),
+        }
+        if not all(map(math.isfinite, losses)):
+            raise TrialDiverged(f"epoch {epoch + 1}: train/loss must stay finite, got {losses[0]}")
+        last = epoch + 1 == config.epochs
+        with autocast(config, device):
+            metrics |= _evaluate(task, data, ranks, with_ridge=last)
+        metrics["perf/epoch_seconds"] = time.perf_counter() - started
+
+        committed = None
+        if last or (epoch + 1) % checkpoint_every == 0:
+            if ranks.first:
+                committed = checkpoint.commit(workdir, config, network, optimizer, epoch=epoch + 1, keep=keep)
+            ranks.barrier()
+        report(metrics, committed)
+
+
+def _train_epoch(
+    step_module: nn.Module,
+    task: Task,
+    optimizer: torch.optim.Optimizer,
+    data: TrialData,
+    epoch: int,
+    ranks: Ranks,
+) -> tuple[float, float]:
+    """One pass over the training images. Returns the means over its steps of the method's and the probe's loss."""
+    config = task.config
+    task.train()
+    method_loss = torch.zeros((), device=data.train.device)
+    probe_loss = torch.zeros_like(method_loss)
+    for step, batch in enumerate(training_batches(data.train, config, epoch, ranks)):
+        set_learning_rate(optimizer, learning_rate(config, epoch * config.steps_per_epoch + step))
+        with autocast(config, data.train.device):
+            losses: StepLosses = step_module(batch.images, batch.labels, task.draw(epoch, batch.indices))
+        optimizer.zero_grad(set_to_none=True)
+        losses.total.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        method_loss += losses.method
+        probe_loss += losses.probe
+    means = ranks.total(torch.stack((method_loss, probe_loss))) / (ranks.world_size * config.steps_per_epoch)
+    return means[0].item(), means[1].item()
+
+
+@torch.no_grad()
+def _evaluate(task: Task, data: TrialData, ranks: Ranks, *, with_ridge: bool) -> dict[str, float]:
+    """Metrics of the network as it stands; the ridge probe, which needs the training set's features, only if asked."""
+    network, config = task.network, task.config
+    features, logits, labels = representations(network, data.test, ranks)
+    probe_images: Tensor = data.test.take(torch.arange(min(EQUIVARIANCE_IMAGES, len(data.test)))).images
+    metrics = {
+        "probe/top1": top1(logits, labels),
+        "eval/feature_std": feature_std(features),
+        "eval/effective_rank": effective_rank(features),
+        "eval/equivariance_error": equivariance_error(network, task.group, probe_images),
+    }
+    if with_ridge:
+        train_features, _, train_labels = representations(network, data.train, ranks)
+        metrics["probe/ridge_top1"] = ridge_top1(train_features, train_labels, features, labels, config.data.classes)
+    return metrics
