@@ -56,9 +56,7 @@ def _write_json(path: Path, value: dict[str, Any]) -> None:
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     state = optimizer.state_dict()["state"]
-    return {
-        f"{index}/{name}": value.contiguous() for index, values in state.items() for name, value in values.items()
-    }
+    return {f"{index}/{name}": value.contiguous() for index, values in state.items() for name, value in values.items()}
 
 
 def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:

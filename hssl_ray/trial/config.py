@@ -53,7 +53,9 @@ class TrialConfig(BaseModel):
     objective: Literal["info_nce", "nt_xent"] = Field(default="info_nce", description="Eq. 3, or SimCLR's NT-Xent.")
     temperature: Positive = Field(default=0.1, description="Softmax temperature tau.")
     optimizer: Literal["lars", "adamw"] = Field(default="lars", description="Optimiser of backbone, head and probe.")
-    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(default=0.9, description="LARS momentum.")
+    momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
+        default=0.9, description="LARS momentum."
+    )
     trust_coefficient: Positive = Field(
         default=0.001, description="LARS eta: a step's length relative to its weight's, per unit learning rate."
     )

@@ -50,7 +50,7 @@ class Images:
         return len(self._labels)
 
     def take(self, indices: Tensor) -> Batch:
-        """The images of these numbers: pixels become (value / 255 - mean) / std, then the border is padded with zeros."""
+        """The images of these numbers: pixels become (value / 255 - mean) / std, then zeros are padded around."""
         where = indices.to(self.device)
         images = (self._pixels[where].float() / 255 - self._mean) / self._std
         return Batch(F.pad(images, self._pad), self._labels[where], indices)
@@ -74,9 +74,7 @@ def open_trial_data(config: TrialConfig, device: torch.device) -> TrialData:
     """The config's data set, cut to its class-balanced `train_images`."""
     dataset = open_dataset(config.dataset)
     keep = None if config.train_images is None else balanced_subset(dataset.train.labels, config.train_images)
-    return TrialData(
-        Images(dataset.train, config, device, keep), Images(dataset.test, config, device), dataset.digest
-    )
+    return TrialData(Images(dataset.train, config, device, keep), Images(dataset.test, config, device), dataset.digest)
 
 
 def training_batches(images: Images, config: TrialConfig, epoch: int, ranks: Ranks) -> Iterator[Batch]:

@@ -55,15 +55,18 @@ def effective_rank(features: Tensor) -> float:
 
 
 def feature_std(features: Tensor) -> float:
-    """Mean over the D features of their standard deviation on unit-length rows; 1/sqrt(D) if spread evenly, 0 collapsed."""
+    """Mean over the D features of their standard deviation, rows at unit length.
+
+    1/sqrt(D) if spread evenly, 0 if collapsed.
+    """
     return F.normalize(features.double(), dim=1).std(0).mean().item()
 
 
 def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
     """Test accuracy of ridge regression onto one-hot labels, in closed form.
 
-    Features are standardised by the training set. The penalty is the one of RIDGE_PENALTIES with the least
-    leave-one-out error on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
+    Features are standardised by the training set. The penalty is the one of RIDGE_PENALTIES with the least leave-one-out
+    error on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
     """
     mean, std = train.double().mean(0), train.double().std(0)
     std = torch.where(std > 0, std, torch.ones_like(std))

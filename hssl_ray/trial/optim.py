@@ -94,7 +94,12 @@ def parameter_groups(network: nn.Module, probe: nn.Module, config: TrialConfig) 
     trained = [p for p in network.parameters() if p.requires_grad and id(p) not in of_probe]
     probe_share = (config.probe_learning_rate or config.learning_rate) / config.learning_rate
     groups = [
-        {"params": [p for p in trained if p.ndim > 1], "weight_decay": config.weight_decay, "adapt": True, "share": 1.0},
+        {
+            "params": [p for p in trained if p.ndim > 1],
+            "weight_decay": config.weight_decay,
+            "adapt": True,
+            "share": 1.0,
+        },
         {"params": [p for p in trained if p.ndim <= 1], "weight_decay": 0.0, "adapt": False, "share": 1.0},
         {"params": list(probe.parameters()), "weight_decay": 0.0, "adapt": False, "share": probe_share},
     ]

@@ -15,6 +15,7 @@ from hssl_ray.method.networks import build_network
 from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
+from hssl_ray.trial.endings import TrialDiverged
 from hssl_ray.trial.evaluate import (
     EQUIVARIANCE_IMAGES,
     effective_rank,
@@ -30,14 +31,6 @@ from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import StepLosses, Task
 
 Report = Callable[[dict[str, float], Path | None], None]
-
-
-class TrialDiverged(RuntimeError):
-    """The loss is no longer a finite number. The same config would diverge again, so it is not tried again."""
-
-
-class TrialStopped(RuntimeError):
-    """Raised by `report` to end a trial early; its last checkpoint stays."""
 
 
 def train_trial(
@@ -62,6 +55,7 @@ def train_trial(
 
     Raises:
         TrialDiverged: the loss became infinite or not a number.
+        TrialStopped: `report` raised it.
         ValueError: the batch cannot be shared by the ranks, or the checkpoint is not of this trial.
         DataError: the data set is missing or damaged.
     """

@@ -1,0 +1,59 @@
+"""The command line: `hssl-ray plan | run | status | compare | data ...`.
+
+Commands import what they need when they run, so that `--help` and `plan` start without torch, Ray or MLflow.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from hssl_ray import __version__
+from hssl_ray.cli.compare import compare
+from hssl_ray.cli.data import app as data_app
+from hssl_ray.cli.plan import plan
+from hssl_ray.cli.run import run
+from hssl_ray.cli.status import status
+
+app = typer.Typer(
+    name="hssl-ray",
+    help="Self-supervised learning on equivariant networks: one study file in, one A-SSL / H-SSL comparison out.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=True,
+)
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"hssl-ray {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: bool = typer.Option(False, "--version", callback=_print_version, is_eager=True, help="Print the version."),
+) -> None:
+    pass
+
+
+app.command()(plan)
+app.command()(run)
+app.command()(status)
+app.command()(compare)
+app.add_typer(data_app, name="data")
+
+
+def main() -> None:
+    """Entry point: errors meant for people are one line and an exit code, never a traceback."""
+    from hssl_ray.cli.errors import exit_code
+
+    try:
+        app()
+    except Exception as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        sys.stderr.write(f"{error}\n")
+        sys.exit(code)

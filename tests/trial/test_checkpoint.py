@@ -1,0 +1,114 @@
+"""A checkpoint is committed or absent, and says so itself."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint import CheckpointError, commit, committed, latest_valid, restore, verify
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.optim import Lars
+
+CONFIG = TrialConfig(epochs=20)
+
+
+def network_and_optimizer(kind: str = "adamw", seed: int = 0) -> tuple[nn.Module, Optimizer]:
+    """A small network two steps into training."""
+    torch.manual_seed(seed)
+    network = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
+    optimizer: Optimizer = (
+        Lars(network.parameters(), lr=0.1) if kind == "lars" else torch.optim.AdamW(network.parameters(), lr=0.1)
+    )
+    for _ in range(2):
+        network(torch.randn(5, 3)).square().sum().backward()
+        optimizer.step()
+    return network, optimizer
+
+
+@pytest.mark.parametrize("kind", ["adamw", "lars"])
+def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -> None:
+    network, optimizer = network_and_optimizer(kind)
+    path = commit(tmp_path, CONFIG, network, optimizer, epoch=3, keep=2)
+    twin, twin_optimizer = network_and_optimizer(kind, seed=9)
+    assert restore(path, CONFIG, twin, twin_optimizer) == 3
+    batch = torch.randn(5, 3)
+    for net, opt in ((network, optimizer), (twin, twin_optimizer)):
+        opt.zero_grad()
+        net(batch).square().sum().backward()
+        opt.step()
+    for ours, theirs in zip(network.state_dict().values(), twin.state_dict().values(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+def test_only_the_newest_are_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
+    network, optimizer = network_and_optimizer()
+    for epoch in (1, 2, 3, 4):
+        commit(tmp_path, CONFIG, network, optimizer, epoch=epoch, keep=2)
+    assert [path.name for path in committed(tmp_path)] == ["epoch-00003", "epoch-00004"]
+    assert len(list(checkpoint.folder(tmp_path).iterdir())) == 2
+
+
+def cut(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1])
+
+
+def flip(path: Path) -> None:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(bytes(data))
+
+
+def empty(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def remove(path: Path) -> None:
+    path.unlink()
+
+
+@pytest.mark.parametrize("file", ["weights.safetensors", "optimizer.safetensors", "config.json", "manifest.json"])
+@pytest.mark.parametrize("damage", [cut, flip, empty, remove])
+def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
+    network, optimizer = network_and_optimizer()
+    good = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    bad = commit(tmp_path, CONFIG, network, optimizer, epoch=2, keep=2)
+    damage(bad / file)
+    with pytest.raises(CheckpointError):
+        verify(bad)
+    assert latest_valid(tmp_path) == good
+    assert bad.with_name("epoch-00002.corrupt").exists()
+
+
+def test_another_trial_s_checkpoint_is_refused(tmp_path: Path) -> None:
+    network, optimizer = network_and_optimizer()
+    path = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    with pytest.raises(CheckpointError, match="must be of trial"):
+        restore(path, TrialConfig(epochs=21), network, optimizer)
+
+
+def test_a_half_written_checkpoint_is_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network, optimizer = network_and_optimizer()
+    good = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+
+    def crash(path: Path, value: object) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr(checkpoint, "_write_json", crash)
+    with pytest.raises(OSError, match="disk full"):
+        commit(tmp_path, CONFIG, network, optimizer, epoch=2, keep=2)
+    assert latest_valid(tmp_path) == good
+
+
+def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
+    network, optimizer = network_and_optimizer()
+    path = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    names = {file.name for file in path.iterdir()}
+    assert names == {"weights.safetensors", "optimizer.safetensors", "config.json", "state.json", "manifest.json"}
+    assert TrialConfig.model_validate(json.loads((path / "config.json").read_text())) == CONFIG
+    for file in path.glob("*.safetensors"):
+        header = int.from_bytes(file.read_bytes()[:8], "little")
+        json.loads(file.read_bytes()[8 : 8 + header])
