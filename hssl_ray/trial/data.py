@@ -12,7 +12,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hssl_ray.data.store import ImageSet, balanced_subset, open_dataset
+from hssl_ray.data.store import ImageSet, open_dataset
+from hssl_ray.data.subset import balanced_subset
 from hssl_ray.method.draws import permutation
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.ranks import Ranks
@@ -82,7 +83,7 @@ def training_batches(images: Images, config: TrialConfig, epoch: int, ranks: Ran
 
     Slices are contiguous, so gathering the ranks in order gives the global batch back.
     """
-    order = torch.as_tensor(permutation(config.seed, epoch, len(images)))
+    order = permutation(config.seed, epoch, len(images))
     for step in range(config.steps_per_epoch):
         batch = order[step * config.batch_size : (step + 1) * config.batch_size]
         yield images.take(batch.chunk(ranks.world_size)[ranks.rank])

@@ -10,8 +10,7 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from hssl_ray.method.draws import Draw, augmentation_draw, pair_draw, uniforms
-from hssl_ray.method.groups import Group, build_group
+from hssl_ray.method.draws import DRAW_COLUMNS, Draw, Stream, augmentation_draw, pair_draw, uniforms
 from hssl_ray.method.networks import Network
 from hssl_ray.method.objectives import info_nce, nt_xent
 from hssl_ray.method.views import a_ssl_views, f_ssl_views, h_ssl_views
@@ -19,8 +18,6 @@ from hssl_ray.trial.config import TrialConfig
 
 OBJECTIVES = {"info_nce": info_nce, "nt_xent": nt_xent}
 VIEWS = {"a_ssl": a_ssl_views, "f_ssl": f_ssl_views, "h_ssl": h_ssl_views}
-DRAW_STREAM = "pairs"
-DRAW_COLUMNS = 8  # uniforms per image that a draw may use
 
 
 @dataclass(frozen=True)
@@ -43,7 +40,7 @@ class Task(nn.Module):
         super().__init__()
         self.network = network
         self.config = config
-        self.group: Group = build_group(config.group, config.geometry, image_size=config.grid)
+        self.group = network.group
         if config.method in ("frozen", "supervised"):
             network.projection_head.requires_grad_(False)
         if config.method == "frozen":
@@ -54,7 +51,7 @@ class Task(nn.Module):
         config = self.config
         if config.method not in VIEWS:
             return None
-        u = uniforms(config.seed, epoch, DRAW_STREAM, indices, DRAW_COLUMNS)
+        u = uniforms(config.seed, epoch, Stream.PAIRS, indices, DRAW_COLUMNS)
         if config.method == "a_ssl" and config.augmentation == "paper":
             return augmentation_draw(self.group, u, config.base_size)
         return pair_draw(self.group, u, config.base_size, config.max_distance)

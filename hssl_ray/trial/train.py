@@ -135,7 +135,7 @@ def _evaluate(task: Task, data: TrialData, ranks: Ranks, *, with_ridge: bool) ->
         "probe/top1": top1(logits, labels),
         "eval/feature_std": feature_std(features),
         "eval/effective_rank": effective_rank(features),
-        "eval/equivariance_error": equivariance_error(network, task.group, probe_images),
+        "eval/equivariance_error": equivariance_error(network, probe_images),
     }
     if with_ridge:
         train_features, _, train_labels = representations(network, data.train, ranks)
