@@ -25,27 +25,70 @@ class DatasetInfo:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     licence: str
+    digest: str | None = None
+    """`Dataset.digest` of the published images, where known: Fashion-MNIST has the file names and sizes of MNIST."""
 
 
 CATALOG: dict[str, DatasetInfo] = {
     info.name: info
     for info in (
-        DatasetInfo("mnist-mini", 1, 28, 10, 10_000, 2_000, (0.0,), (0.3081,), "CC BY-SA 3.0"),
-        DatasetInfo("mnist", 1, 28, 10, 60_000, 10_000, (0.0,), (0.3081,), "CC BY-SA 3.0"),
-        DatasetInfo("fashion-mnist", 1, 28, 10, 60_000, 10_000, (0.0,), (0.3530,), "MIT"),
         DatasetInfo(
-            "cifar10", 3, 32, 10, 50_000, 10_000, (0.4914, 0.4822, 0.4465), (0.2470, 0.2435, 0.2616), "see source"
+            name="mnist-mini",
+            channels=1,
+            size=28,
+            classes=10,
+            train_images=10_000,
+            test_images=2_000,
+            mean=(0.0,),
+            std=(0.3081,),
+            licence="CC BY-SA 3.0",
+            digest="e1d3d21f9b8f8af45865c76963a60475e14c579272b7504081253c2b43e83208",
         ),
         DatasetInfo(
-            "tiny-imagenet",
-            3,
-            64,
-            200,
-            100_000,
-            10_000,
-            (0.4802, 0.4481, 0.3975),
-            (0.2770, 0.2691, 0.2821),
-            "see source",
+            name="mnist",
+            channels=1,
+            size=28,
+            classes=10,
+            train_images=60_000,
+            test_images=10_000,
+            mean=(0.0,),
+            std=(0.3081,),
+            licence="CC BY-SA 3.0",
+            digest="afa6c731e6ff28f1fa99e17f47b4282627303b7cf897ab18b58fb3749370733c",
+        ),
+        DatasetInfo(
+            name="fashion-mnist",
+            channels=1,
+            size=28,
+            classes=10,
+            train_images=60_000,
+            test_images=10_000,
+            mean=(0.0,),
+            std=(0.3530,),
+            licence="MIT",
+            digest="2b374bebb9d450c14cd4e6824e9659072e13ed43fbe383865e2c14786c83657b",
+        ),
+        DatasetInfo(
+            name="cifar10",
+            channels=3,
+            size=32,
+            classes=10,
+            train_images=50_000,
+            test_images=10_000,
+            mean=(0.4914, 0.4822, 0.4465),
+            std=(0.2470, 0.2435, 0.2616),
+            licence="see source",
+        ),
+        DatasetInfo(
+            name="tiny-imagenet",
+            channels=3,
+            size=64,
+            classes=200,
+            train_images=100_000,
+            test_images=10_000,
+            mean=(0.4802, 0.4481, 0.3975),
+            std=(0.2770, 0.2691, 0.2821),
+            licence="see source",
         ),
     )
 }
