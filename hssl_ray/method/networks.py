@@ -100,8 +100,7 @@ def build_backbone(architecture: Architecture, group: Group) -> nn.Sequential:
                 stride=spec.stride,
                 padding=spec.padding,
             ),
-            BatchNorm(spec.out_channels),
-            nn.ReLU(inplace=True),
+            BatchNorm(spec.out_channels, relu=True),
         ]
     return nn.Sequential(*modules)
 
@@ -110,10 +109,11 @@ def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequ
     """h of Eq. 3: linear layers, BatchNorm after each, ReLU between. No biases: BatchNorm would take them out."""
     modules: list[nn.Module] = []
     width = architecture.feature_channels * base_size
-    for size in architecture.head_sizes:
-        modules += [nn.Linear(width, size, bias=False), BatchNorm(size), nn.ReLU(inplace=True)]
+    last = len(architecture.head_sizes) - 1
+    for index, size in enumerate(architecture.head_sizes):
+        modules += [nn.Linear(width, size, bias=False), BatchNorm(size, relu=index < last)]
         width = size
-    return nn.Sequential(*modules[:-1])
+    return nn.Sequential(*modules)
 
 
 def build_probe(architecture: Architecture, group: Group, grid: int, classes: int) -> nn.Sequential:

@@ -30,8 +30,10 @@ class BatchNorm(nn.Module):
     running_mean: Tensor
     running_var: Tensor
 
-    def __init__(self, channels: int) -> None:
+    def __init__(self, channels: int, *, relu: bool = False) -> None:
+        """`relu`: apply a ReLU to the result, in place, which saves one pass over a large feature map."""
         super().__init__()
+        self.relu = relu
         self.weight = nn.Parameter(torch.ones(channels))
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("running_mean", torch.zeros(channels))
@@ -43,9 +45,11 @@ class BatchNorm(nn.Module):
         Raises:
             ValueError: training mode with a single value per channel, which has no variance.
         """
-        if x.dim() == 5:
-            return unfold(self._normalise(fold(x)), x.shape[2])
-        return self._normalise(x)
+        lifted = x.dim() == 5
+        y = self._normalise(fold(x) if lifted else x)
+        if self.relu:
+            y = F.relu(y, inplace=True)  # before unfolding: in place on a view costs a copy
+        return unfold(y, x.shape[2]) if lifted else y
 
     def _normalise(self, x: Tensor) -> Tensor:
         if not self.training or world_size() == 1:

@@ -202,7 +202,7 @@ class GroupConv2d(_SteerableConv2d):
 
     def forward(self, z: Tensor) -> Tensor:
         kernels = self.kernels(self.weight.transpose(1, 2).flatten(1, 2))  # (C', mixing*C, k', k') each
-        elements = z.unbind(2)
+        elements = [m.permute(0, 3, 1, 2) for m in z.permute(2, 0, 3, 4, 1).unbind(0)]  # its gradient stays G-major
         maps = []
         for g, (kernel, margin) in enumerate(zip(kernels, self.margins, strict=True)):
             sources = [self.group.lifted_neighbour(g, step) for step in range(self.mixing)]
