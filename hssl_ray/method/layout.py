@@ -1,0 +1,19 @@
+"""The lifted axis folded into the batch: how a feature map lies in memory, in one place.
+
+N images, C channels, G lifted elements, H x W cells. A feature map is (N, C, G, H, W) to everyone; in memory it is
+G-major and channels-last, so that each element's maps are one dense channels-last batch and folding is a view.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+
+def fold(z: Tensor) -> Tensor:
+    """(N, C, G, H, W) -> (G*N, C, H, W); a view if z lies as `unfold` made it, else a copy."""
+    return z.permute(2, 0, 1, 3, 4).flatten(0, 1)
+
+
+def unfold(folded: Tensor, lifted_order: int) -> Tensor:
+    """(G*N, C, H, W) -> (N, C, G, H, W), a view."""
+    return folded.view(lifted_order, -1, *folded.shape[1:]).permute(1, 2, 0, 3, 4)
