@@ -201,7 +201,9 @@ class GroupConv2d(_SteerableConv2d):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, z: Tensor) -> Tensor:
-        kernels = self.kernels(self.weight.transpose(1, 2).flatten(1, 2))  # (C', mixing*C, k', k') each
+        # squeeze, where it does the same, keeps the gradient in the weight's own layout, which DDP's buckets want
+        by_step = self.weight.squeeze(2) if self.mixing == 1 else self.weight.transpose(1, 2).flatten(1, 2)
+        kernels = self.kernels(by_step)  # (C', mixing*C, k', k') each
         elements = [m.permute(0, 3, 1, 2) for m in z.permute(2, 0, 3, 4, 1).unbind(0)]  # its gradient stays G-major
         maps = []
         for g, (kernel, margin) in enumerate(zip(kernels, self.margins, strict=True)):

@@ -71,7 +71,7 @@ def train_trial(
     done = 0 if resume is None else checkpoint.restore(resume, config, network, optimizer)
     step_module: nn.Module = task
     if ranks.world_size > 1:
-        step_module = DistributedDataParallel(task, broadcast_buffers=False, gradient_as_bucket_view=True)
+        step_module = DistributedDataParallel(task, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
     for epoch in range(done, config.epochs):
         started = time.perf_counter()

@@ -1,0 +1,177 @@
+"""The training loop: it learns, it resumes exactly, it gives the same on several ranks, and it says when it diverges."""
+
+import os
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from hssl_ray.method.networks import build_network
+from hssl_ray.trial import checkpoint
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.data import open_trial_data, training_batches
+from hssl_ray.trial.endings import TrialDiverged, TrialStopped
+from hssl_ray.trial.ranks import Ranks
+from hssl_ray.trial.task import Task
+from hssl_ray.trial.train import train_trial
+
+TINY: dict[str, object] = {
+    "dataset": "mnist-mini",
+    "train_images": 100,
+    "batch_size": 20,
+    "width": 0.125,
+    "epochs": 3,
+    "warmup_epochs": 1,
+    "optimizer": "adamw",
+    "learning_rate": 0.003,
+    "precision": "fp32",
+}
+
+
+def tiny(**changes: object) -> TrialConfig:
+    return TrialConfig.model_validate(TINY | changes)
+
+
+class Recorder:
+    """A `report` that keeps what it is told, and can stop the trial after some epochs."""
+
+    def __init__(self, stop_after: int | None = None) -> None:
+        self.metrics: list[dict[str, float]] = []
+        self.checkpoints: list[Path | None] = []
+        self._stop_after = stop_after
+
+    def __call__(self, metrics: dict[str, float], committed: Path | None) -> None:
+        self.metrics.append(metrics)
+        self.checkpoints.append(committed)
+        if len(self.metrics) == self._stop_after:
+            raise TrialStopped("enough")
+
+
+def weights(workdir: Path) -> dict[str, Tensor]:
+    path = checkpoint.latest_valid(workdir)
+    assert path is not None
+    return load_file(path / "weights.safetensors")
+
+
+@pytest.fixture(autouse=True)
+def _few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Evaluate on 200 test images: what is tested here is the loop, not the score."""
+    from hssl_ray.trial import data
+
+    whole = data.Images.__len__
+    monkeypatch.setattr(data.Images, "__len__", lambda images: min(200, whole(images)))
+
+
+@pytest.mark.parametrize("method", ["a_ssl", "h_ssl", "frozen", "supervised"])
+def test_every_method_trains_and_reports_each_epoch(method: str, tmp_path: Path) -> None:
+    told = Recorder()
+    train_trial(tiny(method=method), told, workdir=tmp_path, checkpoint_every=2)
+    assert [m["epoch"] for m in told.metrics] == [1.0, 2.0, 3.0]
+    assert [path is not None for path in told.checkpoints] == [False, True, True]
+    every = {
+        "train/loss", "train/probe_loss", "train/learning_rate", "probe/top1", "eval/equivariance_error",
+        "eval/feature_std", "eval/effective_rank", "perf/images_per_second", "perf/epoch_seconds", "epoch",
+    }  # fmt: skip
+    assert all(every <= m.keys() for m in told.metrics)
+    assert "probe/ridge_top1" in told.metrics[-1] and "probe/ridge_top1" not in told.metrics[0]
+    assert told.metrics[-1]["train/loss"] < told.metrics[0]["train/loss"]
+
+
+def test_rotation_equivariance_stays_exact_through_training(tmp_path: Path) -> None:
+    """A grid of 29 keeps Eq. 1 to rounding; 28 does not (negative control)."""
+    errors = {}
+    for size in (29, 28):
+        told = Recorder()
+        train_trial(tiny(epochs=1, image_size=size), told, workdir=tmp_path / str(size))
+        errors[size] = told.metrics[-1]["eval/equivariance_error"]
+    assert errors[29] < 1e-5 < 0.05 < errors[28]
+
+
+def test_frozen_is_frozen(tmp_path: Path) -> None:
+    config = tiny(method="frozen", epochs=1)
+    start = {name: value.clone() for name, value in build_network(config).named_parameters()}
+    train_trial(config, Recorder(), workdir=tmp_path)
+    after = weights(tmp_path)
+    assert all(torch.equal(after[name], start[name]) for name in start if not name.startswith("probe"))
+    assert any(not torch.equal(after[name], start[name]) for name in start if name.startswith("probe"))
+
+
+@pytest.mark.parametrize("optimizer", ["adamw", "lars"])
+@pytest.mark.parametrize("method", ["a_ssl", "h_ssl"])
+def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(method: str, optimizer: str, tmp_path: Path) -> None:
+    config = tiny(method=method, optimizer=optimizer, learning_rate=0.01)
+    whole, first, second = Recorder(), Recorder(stop_after=2), Recorder()
+    train_trial(config, whole, workdir=tmp_path / "whole", checkpoint_every=1)
+    with pytest.raises(TrialStopped):
+        train_trial(config, first, workdir=tmp_path / "cut", checkpoint_every=1)
+    train_trial(config, second, checkpoint.latest_valid(tmp_path / "cut"), workdir=tmp_path / "cut", checkpoint_every=1)
+    pieces = first.metrics + second.metrics
+    for ours, theirs in zip(whole.metrics, pieces, strict=True):
+        assert {k: v for k, v in ours.items() if not k.startswith("perf/")} == {
+            k: v for k, v in theirs.items() if not k.startswith("perf/")
+        }
+    expected, got = weights(tmp_path / "whole"), weights(tmp_path / "cut")
+    assert all(torch.equal(expected[name], got[name]) for name in expected)
+
+
+def test_another_seed_is_another_trial(tmp_path: Path) -> None:
+    """Negative control of the test above: equality is not for free."""
+    one, two = Recorder(), Recorder()
+    train_trial(tiny(epochs=1, seed=0), one, workdir=tmp_path / "0")
+    train_trial(tiny(epochs=1, seed=1), two, workdir=tmp_path / "1")
+    assert one.metrics[0]["train/loss"] != two.metrics[0]["train/loss"]
+
+
+def test_a_loss_that_is_no_number_ends_the_trial(tmp_path: Path) -> None:
+    told = Recorder()
+    with pytest.raises(TrialDiverged, match=r"epoch 1: train/loss must stay finite"):
+        train_trial(tiny(learning_rate=1e30, warmup_epochs=0), told, workdir=tmp_path)
+    assert told.metrics == [] and checkpoint.latest_valid(tmp_path) is None
+
+
+TOLERANCES = {torch.float32: 1e-5, torch.float64: 1e-12}  # relative to a tensor's largest entry
+
+
+def first_step(config: TrialConfig, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Loss and gradients of the first training step, as this rank has them after the backward pass."""
+    ranks = Ranks.here()
+    data = open_trial_data(config, torch.device("cpu"))
+    task = Task(build_network(config), config).to(dtype)
+    step: nn.Module = task if ranks.world_size == 1 else DistributedDataParallel(task, forward_sync_buffers=False)
+    batch = next(training_batches(data.train, config, 0, ranks))
+    losses = step(batch.images.to(dtype), batch.labels, task.draw(0, batch.indices))
+    losses.total.backward()
+    gradients = {name: p.grad for name, p in task.named_parameters() if p.grad is not None}
+    running = {name: b for name, b in task.named_buffers() if "running" in name}
+    return gradients | running | {"loss": ranks.total(losses.total.detach()) / ranks.world_size}
+
+
+def _two_ranks(rank: int, world: int, root: str, method: str) -> None:
+    os.environ["HSSL_HOME"] = f"{root}/home"
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=world)
+    try:
+        for dtype in TOLERANCES:
+            found = first_step(tiny(method=method), dtype)
+            if rank == 0:
+                save_file({name: value.contiguous() for name, value in found.items()}, f"{root}/{dtype}.safetensors")
+        train_trial(tiny(method=method, epochs=2), Recorder(), workdir=Path(root) / "ranks")
+    finally:
+        dist.destroy_process_group()
+
+
+@pytest.mark.parametrize("method", ["a_ssl", "h_ssl", "supervised"])
+def test_two_workers_compute_what_one_does(method: str, tmp_path: Path) -> None:
+    """Same global batch, same draws: loss, gradients and BatchNorm statistics through DDP equal one process's."""
+    mp.spawn(_two_ranks, args=(2, str(tmp_path), method), nprocs=2)  # type: ignore[no-untyped-call]
+    for dtype, tolerance in TOLERANCES.items():
+        expected, got = first_step(tiny(method=method), dtype), load_file(tmp_path / f"{dtype}.safetensors")
+        assert expected.keys() == got.keys()
+        for name, value in expected.items():
+            assert (got[name] - value).abs().max() <= tolerance * value.abs().max(), (dtype, name)
+    assert checkpoint.latest_valid(tmp_path / "ranks") is not None
