@@ -1,0 +1,27 @@
+"""Which exit code an error means to a shell."""
+
+from __future__ import annotations
+
+from hssl_ray.data.errors import DataError
+from hssl_ray.study.ledger import LedgerError, StudyLocked
+from hssl_ray.study.problems import StudyError
+
+UNEXPECTED = 1
+INVALID = 2
+DATA = 3
+SOME_FAILED = 4
+NOT_SYNCED = 5
+INCOMPATIBLE = 6
+
+
+def exit_code(error: Exception) -> int | None:
+    """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
+    match error:
+        case StudyError():
+            return INVALID
+        case DataError():
+            return DATA
+        case StudyLocked() | LedgerError():
+            return INCOMPATIBLE
+        case _:
+            return None
