@@ -99,7 +99,10 @@ def _write(info: DatasetInfo, content: Content, how: str, directory: Path, say: 
     if info.digest is not None and digest != info.digest:
         known = {other.digest: other.name for other in CATALOG.values() if other.digest}
         found = f"those of {known[digest]}" if digest in known else "others"
-        raise DataError(f"{info.name}: the images are not the published ones, but {found} (digest {digest[:16]})")
+        raise DataError(
+            f"{info.name}: the images are not the published ones, but {found} (digest {digest[:16]})\n"
+            f"{PUBLISHED[info.name].how_to(info.name)}"
+        )
     # Without its manifest a half-written folder is not a data set, whatever stops the writing.
     (directory / "manifest.json").unlink(missing_ok=True)
     records = {}

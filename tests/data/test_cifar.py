@@ -44,5 +44,5 @@ def test_part_of_a_record_is_refused(tmp_path: Path, size: int) -> None:
 def test_an_absent_file_is_named(cifar10: DatasetInfo, content: Make, cifar_folder: Write) -> None:
     folder = cifar_folder(content(cifar10)) / "cifar-10-batches-bin"
     (folder / "data_batch_4.bin").unlink()
-    with pytest.raises(DataError, match="data_batch_4.bin: cannot be read"):
+    with pytest.raises(DataError, match=r"data_batch_4.bin: cannot be read"):
         read_cifar10_binary(folder, "train")

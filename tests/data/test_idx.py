@@ -67,7 +67,7 @@ def test_a_truncated_gz_is_refused_by_name(mnist: DatasetInfo, content: Make, id
     folder = idx_folder(content(mnist))
     path = folder / "train-images-idx3-ubyte.gz"
     path.write_bytes(path.read_bytes()[:keep])
-    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: cannot be read"):
         read_idx_split(folder, "train")
 
 
@@ -77,12 +77,12 @@ def test_a_flipped_byte_in_a_gz_is_found(mnist: DatasetInfo, content: Make, idx_
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(data)
-    with pytest.raises(DataError, match="train-images-idx3-ubyte.gz: cannot be read"):
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz: cannot be read"):
         read_idx_split(folder, "train")
 
 
 def test_an_absent_file_is_named(mnist: DatasetInfo, content: Make, idx_folder: Write) -> None:
     folder = idx_folder(content(mnist))
     (folder / "t10k-labels-idx1-ubyte.gz").unlink()
-    with pytest.raises(DataError, match="has no t10k-labels-idx1-ubyte, plain or .gz"):
+    with pytest.raises(DataError, match=r"has no t10k-labels-idx1-ubyte, plain or .gz"):
         read_idx_split(folder, "test")

@@ -67,7 +67,7 @@ def test_a_damaged_image_is_named(tiny_imagenet: DatasetInfo, tiny_folder: Path,
             Image.new("RGB", (64, 64)).save(path, format="PNG")
         case "another size":
             Image.new("RGB", (64, 32)).save(path)
-    with pytest.raises(DataError, match="n01443537_0.JPEG: (is not a whole JPEG|must be 64 x 64 pixels, got 64 x 32)"):
+    with pytest.raises(DataError, match=r"n01443537_0.JPEG: (is not a whole JPEG|must be 64 x 64 pixels, got 64 x 32)"):
         read(tiny_folder, tiny_imagenet)
 
 
@@ -87,5 +87,5 @@ def test_an_annotation_cannot_leave_its_folder(tiny_imagenet: DatasetInfo, tiny_
 
 def test_too_few_classes_are_refused(tiny_imagenet: DatasetInfo, tiny_folder: Path) -> None:
     (tiny_folder / "tiny-imagenet-200" / "wnids.txt").write_text("n01443537\nn01443537\nn01629819\n")
-    with pytest.raises(DataError, match="wnids.txt: must name 3 classes, got 2"):
+    with pytest.raises(DataError, match=r"wnids.txt: must name 3 classes, got 2"):
         read(tiny_folder, tiny_imagenet)
