@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hssl_ray.data.catalog import DatasetInfo
@@ -11,33 +12,24 @@ from hssl_ray.data.idx import read_idx_split
 from hssl_ray.data.pixels import Content
 from hssl_ray.data.published import PUBLISHED
 from hssl_ray.data.tiny_imagenet import read_tiny_imagenet
-from hssl_ray.data.torchvision_sets import read_cifar10_python
+from hssl_ray.data.torchvision_sets import CIFAR10_PYTHON, read_cifar10_python
 
 
-def read_published(info: DatasetInfo, folder: Path) -> Content:
-    """Read a data set from the files it is published as. An archive's own top folder may be there or not.
+def read_published(info: DatasetInfo, folder: Path, say: Callable[[str], None]) -> Content:
+    """Read a data set from the files it is published as, an archive's top folder left out.
 
     Raises:
         DataError: the files are absent, or one is damaged.
     """
-    if not folder.is_dir():
-        raise DataError(f"{folder}: is not a folder\n{PUBLISHED[info.name].how_to(info.name)}")
     classes = PUBLISHED[info.name].classes
     match info.name:
         case "mnist" | "fashion-mnist":
             return Content(read_idx_split(folder, "train"), read_idx_split(folder, "test"), classes)
         case "cifar10":
-            if (folder / "cifar-10-batches-py").is_dir():
+            if folder.name == CIFAR10_PYTHON:
                 return read_cifar10_python(folder, classes)
-            if folder.name == "cifar-10-batches-py":
-                return read_cifar10_python(folder.parent, classes)
-            inner = _inside(folder, "cifar-10-batches-bin")
-            return Content(read_cifar10_binary(inner, "train"), read_cifar10_binary(inner, "test"), classes)
+            return Content(read_cifar10_binary(folder, "train"), read_cifar10_binary(folder, "test"), classes)
         case "tiny-imagenet":
-            return read_tiny_imagenet(_inside(folder, "tiny-imagenet-200"), info)
+            return read_tiny_imagenet(folder, info, say)
         case name:
             raise DataError(f"{name} has no published files of its own")
-
-
-def _inside(folder: Path, top: str) -> Path:
-    return folder / top if (folder / top).is_dir() else folder

@@ -9,9 +9,10 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from hssl_ray.data.catalog import CATALOG, DatasetInfo
-from hssl_ray.data.errors import DataError
+from hssl_ray.data.errors import DataError, NotPrepared
 from hssl_ray.data.files import replacing
 from hssl_ray.data.home import home
+from hssl_ray.data.pixels import SPLITS, content_digest
 from hssl_ray.data.published import PUBLISHED
 
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -78,23 +79,34 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(name: str, directory: Path) -> Manifest:
-    """The manifest of data set `name` in `directory`.
+def read_manifest(info: DatasetInfo, directory: Path) -> Manifest:
+    """The manifest of a data set in `directory`.
 
     Raises:
-        DataError: there is none (the message says how to get the data), or it is not a manifest of `name`.
+        NotPrepared: there is none; the message says how to get the data.
+        DataError: it is damaged, or describes other images than the published ones.
     """
-    path = directory / "manifest.json"
+    name, path = info.name, directory / "manifest.json"
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise DataError(
-            f"{name} is not prepared: {directory} has no manifest.json\n{PUBLISHED[name].how_to(name)}"
-        ) from None
-    except (ValidationError, UnicodeDecodeError) as error:
-        raise DataError(f"{path}: not a manifest this version reads; {remedy(name)}\n{error}") from None
-    if manifest.name != name:
-        raise DataError(f"{path}: is the manifest of {manifest.name}, not of {name}; {remedy(name)}")
+        how = PUBLISHED[name].how_to(name)
+        raise NotPrepared(f"{name} is not prepared: {directory} has no manifest.json\n{how}") from None
+    except (OSError, ValidationError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: cannot be read as a manifest; {remedy(name)}\n{error}") from error
+    facts = (name, info.train_images, info.test_images, info.channels, info.size, info.classes)
+    found = (
+        manifest.name,
+        manifest.train.images,
+        manifest.test.images,
+        manifest.channels,
+        manifest.size,
+        len(manifest.classes),
+    )
+    if found != facts or manifest.digest != (info.digest or manifest.digest):
+        raise DataError(f"{path}: describes other images than the published {name}; {remedy(name)}")
+    if manifest.digest != content_digest({split: manifest.split(split).digest for split in SPLITS}):
+        raise DataError(f"{path}: its digests contradict each other; {remedy(name)}")
     return manifest
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from hssl_ray.data.archives import unpacked
 from hssl_ray.data.catalog import CATALOG, DatasetInfo
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.files import locked, sha256_of
@@ -42,13 +43,14 @@ def prepare(
         with locked(directory / ".lock"):
             if (directory / "manifest.json").exists() and not force:
                 say(f"{info.name} is in {directory} already")
-                return read_manifest(info.name, directory)
+                return read_manifest(info, directory)
             if source is not None:
-                content, how = _read(info, source, say), "read from local files"
+                content, how = _read(info, source, directory, say), "read from local files"
             else:
                 with tempfile.TemporaryDirectory(prefix="download-", dir=directory) as scratch:
                     say(f"downloading {info.name} from {PUBLISHED[info.name].address}")
-                    content, how = _read(info, download(info.name, Path(scratch)), say), "downloaded by torchvision"
+                    files = download(info.name, Path(scratch))
+                    content, how = _read(info, files, directory, say), "downloaded by torchvision"
             return _write(info, content, how, directory, say)
     except OSError as error:
         raise DataError(f"{directory}: {info.name} cannot be prepared: {error}") from error
@@ -68,7 +70,8 @@ def prepare_mini(
     Raises:
         DataError: a file is absent or damaged, or the images are not the published ones.
     """
-    content = _read(whole, source, say)
+    target.mkdir(parents=True, exist_ok=True)
+    content = _read(whole, source, target, say)
     chosen = Content(
         _spread(content.train, info.train_images), _spread(content.test, info.test_images), content.classes
     )
@@ -79,9 +82,12 @@ def _spread(split: Split, count: int) -> Split:
     return split.take(spread_subset(torch.from_numpy(split.labels), count).numpy())
 
 
-def _read(info: DatasetInfo, folder: Path, say: Callable[[str], None]) -> Content:
+def _read(info: DatasetInfo, folder: Path, scratch: Path, say: Callable[[str], None]) -> Content:
     say(f"reading {folder}")
-    content = read_published(info, folder)
+    if not folder.is_dir():
+        raise DataError(f"{folder}: is not a folder\n{PUBLISHED[info.name].how_to(info.name)}")
+    with unpacked(folder, PUBLISHED[info.name], scratch) as files:
+        content = read_published(info, files, say)
     for name in SPLITS:
         check_split(content.split(name), info, name, folder)
     return content
@@ -93,7 +99,10 @@ def _write(info: DatasetInfo, content: Content, how: str, directory: Path, say: 
     if info.digest is not None and digest != info.digest:
         known = {other.digest: other.name for other in CATALOG.values() if other.digest}
         found = f"those of {known[digest]}" if digest in known else "others"
-        raise DataError(f"{info.name}: the images are not the published ones, but {found} (digest {digest[:16]})")
+        raise DataError(
+            f"{info.name}: the images are not the published ones, but {found} (digest {digest[:16]})\n"
+            f"{PUBLISHED[info.name].how_to(info.name)}"
+        )
     # Without its manifest a half-written folder is not a data set, whatever stops the writing.
     (directory / "manifest.json").unlink(missing_ok=True)
     records = {}

@@ -21,14 +21,20 @@ class Publication:
     address: str
     files: tuple[str, ...]
     classes: tuple[str, ...] = ()
+    torchvision_class: str = ""
+    """The class of torchvision.datasets that downloads it."""
+    archives: tuple[str, ...] = ()
+    """Archives that may lie in the folder instead of the files; the first one there is read."""
+    folders: tuple[str, ...] = ()
+    """Top folders of the archives."""
 
     def how_to(self, name: str) -> str:
         """What to fetch, where to put it, what to run."""
-        files = "\n".join(f"    {file}" for file in self.files)
-        return (
-            f"  fetch from {self.address}\n{files}\n  into a folder DIR of this machine, then run\n"
-            f"    hssl-ray data prepare {name} --from DIR"
-        )
+        lines = [f"  fetch from {self.address}", *(f"    {file}" for file in self.files)]
+        lines += ["  into a folder DIR of this machine, then run", f"    hssl-ray data prepare {name} --from DIR"]
+        if self.torchvision_class:
+            lines += ["  or, where there is a network, let torchvision fetch it:", f"    hssl-ray data prepare {name}"]
+        return "\n".join(lines)
 
 
 _MNIST = Publication(
@@ -36,6 +42,7 @@ _MNIST = Publication(
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
     _IDX_FILES,
     _DIGITS,
+    "MNIST",
 )
 
 PUBLISHED: dict[str, Publication] = {
@@ -57,16 +64,22 @@ PUBLISHED: dict[str, Publication] = {
             "Bag",
             "Ankle boot",
         ),
+        "FashionMNIST",
     ),
     "cifar10": Publication(
         "Krizhevsky, Learning multiple layers of features from tiny images (CIFAR-10)",
         "https://www.cs.toronto.edu/~kriz/",
-        ("cifar-10-binary.tar.gz, unpacked (or cifar-10-python.tar.gz, unpacked)",),
+        ("cifar-10-binary.tar.gz (or cifar-10-python.tar.gz)",),
         ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"),
+        "CIFAR10",
+        archives=("cifar-10-binary.tar.gz", "cifar-10-python.tar.gz"),
+        folders=("cifar-10-batches-bin", "cifar-10-batches-py"),
     ),
     "tiny-imagenet": Publication(
         "Tiny ImageNet, Stanford CS231N, from ILSVRC (Russakovsky et al.)",
         "http://cs231n.stanford.edu/",
-        ("tiny-imagenet-200.zip, unpacked",),
+        ("tiny-imagenet-200.zip",),
+        archives=("tiny-imagenet-200.zip",),
+        folders=("tiny-imagenet-200",),
     ),
 }

@@ -6,6 +6,7 @@ The published test images have no labels, so the validation images are the test 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -16,8 +17,10 @@ from hssl_ray.data.catalog import DatasetInfo
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.pixels import Content, Split
 
+_REPORT_EVERY = 10_000
 
-def read_tiny_imagenet(folder: Path, info: DatasetInfo) -> Content:
+
+def read_tiny_imagenet(folder: Path, info: DatasetInfo, say: Callable[[str], None]) -> Content:
     """Both splits. A class is a WordNet identifier of `wnids.txt`, numbered in alphabetical order.
 
     Raises:
@@ -41,17 +44,22 @@ def read_tiny_imagenet(folder: Path, info: DatasetInfo) -> Content:
         if wnid not in label_of:
             raise DataError(f"{annotations}:{number}: {wnid!r} is not a class of wnids.txt")
         test.append((folder / "val" / "images" / Path(name).name, label_of[wnid]))
-    return Content(_decode(train, info), _decode(test, info), tuple(wnids))
+    return Content(_decode(train, info, say), _decode(test, info, say), tuple(wnids))
 
 
-def _decode(files: list[tuple[Path, int]], info: DatasetInfo) -> Split:
+def _decode(files: list[tuple[Path, int]], info: DatasetInfo, say: Callable[[str], None]) -> Split:
     images = np.empty((len(files), info.channels, info.size, info.size), np.uint8)
 
     def decode(place: int) -> None:
         images[place] = _read_image(files[place][0], info.size)
 
+    # The decoder lets other threads run.
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(decode, range(len(files)), chunksize=256))
+        for start in range(0, len(files), _REPORT_EVERY):
+            stop = min(start + _REPORT_EVERY, len(files))
+            for _ in pool.map(decode, range(start, stop)):
+                pass
+            say(f"decoded {stop:,} of {len(files):,} images")
     return Split(images, np.array([label for _, label in files], np.int64))
 
 

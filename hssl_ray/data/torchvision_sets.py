@@ -16,7 +16,7 @@ from hssl_ray.data.pixels import Content, Split
 from hssl_ray.data.published import PUBLISHED
 from hssl_ray.data.torchvision_ops import torchvision_datasets
 
-_CLASSES = {"mnist": "MNIST", "fashion-mnist": "FashionMNIST", "cifar10": "CIFAR10"}
+CIFAR10_PYTHON = "cifar-10-batches-py"
 NETWORK_TIMEOUT = 10.0
 
 
@@ -26,30 +26,30 @@ def download(name: str, scratch: Path) -> Path:
     Raises:
         DataError: torchvision has no download for it, or the download failed; the message says what to fetch by hand.
     """
-    by_hand = PUBLISHED[name].how_to(name)
-    if name not in _CLASSES:
-        raise DataError(f"{name} has no download here\n{by_hand}")
-    kind = getattr(torchvision_datasets(), _CLASSES[name])
+    by_hand, class_name = PUBLISHED[name].how_to(name), PUBLISHED[name].torchvision_class
+    if not class_name:
+        raise DataError(f"{name} has no download in torchvision\n{by_hand}")
+    kind = getattr(torchvision_datasets(), class_name)
     try:
         # torchvision waits for ever on a silent server, and prints.
         with _socket_timeout(NETWORK_TIMEOUT), contextlib.redirect_stdout(sys.stderr):
             kind(scratch, train=True, download=True)
     except (OSError, RuntimeError, http.client.HTTPException) as error:
         raise DataError(f"{name} could not be downloaded: {error}\n{by_hand}") from error
-    return scratch if name == "cifar10" else scratch / _CLASSES[name] / "raw"
+    return scratch if name == "cifar10" else scratch / class_name / "raw"
 
 
 def read_cifar10_python(folder: Path, classes: tuple[str, ...]) -> Content:
-    """CIFAR-10 from `folder/cifar-10-batches-py`, whose pickles torchvision opens only if their md5 is right.
+    """CIFAR-10 from the folder `cifar-10-batches-py`, whose pickles torchvision opens only if their md5 is right.
 
     Raises:
         DataError: a file is absent or its md5 is wrong.
     """
     kind = torchvision_datasets().CIFAR10
     try:
-        splits = [kind(folder, train=train) for train in (True, False)]
+        splits = [kind(folder.parent, train=train) for train in (True, False)]
     except RuntimeError as error:
-        raise DataError(f"{folder / 'cifar-10-batches-py'}: {error}; fetch it again") from error
+        raise DataError(f"{folder}: a file is absent or its md5 is wrong; fetch the archive again") from error
     train, test = (
         Split(np.ascontiguousarray(split.data.transpose(0, 3, 1, 2)), np.array(split.targets, np.int64))
         for split in splits
