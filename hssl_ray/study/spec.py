@@ -1,0 +1,182 @@
+"""A study: one file, expanded to cells (one per point of the grid) and trials (one per cell and seed)."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
+from pydantic_core import PydanticCustomError
+
+from hssl_ray.study.layers import read_layers
+from hssl_ray.study.messages import as_problem, faults
+from hssl_ray.study.problems import StudyError
+from hssl_ray.study.rules import FREE_TRIALS, MOST_TRIALS, study_faults
+from hssl_ray.study.sections import (
+    FIELDS,
+    STRICT,
+    Checkpoints,
+    Compare,
+    EarlyStop,
+    Grid,
+    Resilience,
+    Resources,
+    Search,
+    Seeds,
+    Settings,
+)
+from hssl_ray.study.yaml_source import Loc
+from hssl_ray.trial.config import TrialConfig
+
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One point of the grid: the trials that differ in nothing but the seed, or in what a search samples."""
+
+    name: str
+    settings: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class PlannedTrial:
+    """One trial of a study. `name` is for people, `trial_id` is its identity."""
+
+    trial_id: str
+    config: TrialConfig
+    cell: str
+    name: str
+
+
+class Study(BaseModel):
+    """What to train and compare. Frozen, validated; every key but `study` has a default.
+
+    Raises:
+        pydantic.ValidationError: a section or a rule between sections is broken. `load_study` says where in the file.
+    """
+
+    model_config = ConfigDict(**STRICT, ignored_types=(cached_property,))
+
+    study: Annotated[str, Field(pattern=STUDY_NAME)] = Field(
+        description="Name of the study, also in the tracking store."
+    )
+    base: Settings = Field(default_factory=dict, description="What all trials share: fields of the trial.")
+    grid: Grid = Field(default_factory=dict, description="Full factorial: for each field a list of values.")
+    seeds: Seeds = Field(default=1, description="Replicates of every cell: n for seeds 0 to n - 1, or a list of seeds.")
+    search: Search | None = Field(default=None, description="Values sampled inside every cell of the grid.")
+    early_stop: EarlyStop | None = Field(default=None, description="Stops weak trials early; absent means never.")
+    resources: Resources = Field(default=Resources(), description="What one trial may use.")
+    compare: Compare = Field(default=Compare(), description="The question the study answers.")
+    checkpoints: Checkpoints = Field(default=Checkpoints(), description="How often trials save themselves.")
+    resilience: Resilience = Field(default=Resilience(), description="What happens when a worker is lost.")
+
+    @property
+    def seed_list(self) -> Sequence[int]:
+        return range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+
+    @property
+    def cell_count(self) -> int:
+        return math.prod(len(values) for values in self.grid.values())
+
+    @property
+    def trial_count(self) -> int:
+        """Trials in all, sampled ones counted as if no suggestion were made twice."""
+        return self.cell_count * len(self.seed_list) * (self.search.trials if self.search else 1)
+
+    @cached_property
+    def digest(self) -> str:
+        """sha256 of the resolved study without its resources, which change no result."""
+        data = {**self.model_dump(mode="json", exclude={"resources"}), "seeds": list(self.seed_list)}
+        return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+    def cells(self) -> list[Cell]:
+        """One cell for each point of the grid, in the order of the file's lists and TrialConfig's fields."""
+        points = itertools.product(*self.grid.values())
+        return [self._cell(dict(zip(self.grid, values, strict=True))) for values in points]
+
+    def planned(self) -> Iterator[PlannedTrial]:
+        """The trials of grid and seeds. A study with a search has none before it samples: see `sampled`."""
+        if self.search is None:
+            for cell in self.cells():
+                yield from self._replicates(cell, cell.settings, cell.name)
+
+    def sampled(self, cell: Cell, number: int, values: Mapping[str, Any]) -> list[PlannedTrial]:
+        """The trials of one suggestion of the search in a cell: the same values with every seed.
+
+        Raises:
+            pydantic.ValidationError: the values do not make a trial; a `Sampler` never suggests such.
+        """
+        return list(self._replicates(cell, {**cell.settings, **values}, f"{cell.name}-n{number}"))
+
+    def _cell(self, point: Mapping[str, Any]) -> Cell:
+        settings = {**self.base, **point}
+        searched = self.search.space if self.search else {}
+        named = [name for name in ("method", "group") if name not in searched]
+        parts = [str(settings.get(name, TrialConfig.model_fields[name].default)) for name in named]
+        parts += [f"{name}={_written(value)}" for name, value in point.items() if name not in named]
+        return Cell("-".join(parts), settings)
+
+    def _replicates(self, cell: Cell, settings: Mapping[str, Any], name: str) -> Iterator[PlannedTrial]:
+        for seed in self.seed_list:
+            config = TrialConfig(**settings, seed=seed)
+            yield PlannedTrial(config.trial_id, config, cell.name, f"{name}-s{seed}")
+
+    @model_validator(mode="after")
+    def _sections_agree(self, info: ValidationInfo) -> Study:
+        limit = (info.context or {}).get("limit", MOST_TRIALS)
+        if found := list(study_faults(self, limit)):
+            text = "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in found)
+            raise PydanticCustomError("study_rules", "{text}", {"text": text, "faults": found})
+        return self
+
+
+def _written(value: Any) -> str:
+    return "none" if value is None else repr(value) if isinstance(value, float) else str(value)
+
+
+def load_study(path: Path | str, overrides: Sequence[str] = (), *, large: bool = False) -> Study:
+    """The study of a file, with what it extends and `KEY=VALUE` overrides, all under the same rules.
+
+    Args:
+        path: the study file.
+        overrides: such as `base.epochs=1`; the value is YAML.
+        large: allow more than 10,000 trials.
+
+    Raises:
+        StudyError: with every mistake, its file, line and column.
+    """
+    tree, problems = read_layers(Path(path), overrides)
+    if tree is None:
+        raise StudyError(sorted(problems))
+    places = {problem.place for problem in problems}
+    try:
+        study = Study.model_validate(tree.plain, context={"limit": MOST_TRIALS if large else FREE_TRIALS})
+    except ValidationError as error:
+        found = (as_problem(fault, tree, _KEYS) for fault in faults(error))
+        # What could not be read at all breaks its field's rule too; that is said once.
+        problems += [problem for problem in found if problem.place not in places]
+    if problems:
+        raise StudyError(sorted(problems))
+    return study
+
+
+def _known_keys() -> dict[Loc, tuple[str, ...]]:
+    """The keys of every mapping of a study file, for suggestions."""
+    keys: dict[Loc, tuple[str, ...]] = {(): (*Study.model_fields, "extends")}
+    sections: dict[str, type[BaseModel]] = {"search": Search, "early_stop": EarlyStop, "resources": Resources}
+    sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience}
+    keys |= {(name,): tuple(model.model_fields) for name, model in sections.items()}
+    keys |= {("base",): FIELDS, ("grid",): FIELDS}
+    keys["search", "space"] = tuple(name for name in FIELDS if name != "method")
+    return keys
+
+
+_KEYS = _known_keys()
