@@ -1,0 +1,153 @@
+"""What a sweep and its surroundings ask of one another: engines run trials, observers hear of them."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.journal import Record
+
+if TYPE_CHECKING:
+    from hssl_ray.study.sweep import Sweep
+
+log = logging.getLogger(__name__)
+
+Report = Callable[[dict[str, float], Path | None], None]
+
+
+class Train(Protocol):
+    """`hssl_ray.trial.train.train_trial`, or a stand-in for it."""
+
+    def __call__(
+        self,
+        config: TrialConfig,
+        report: Report,
+        resume: Path | None = None,
+        *,
+        workdir: Path,
+        checkpoint_every: int,
+        keep: int,
+    ) -> None: ...
+
+
+@dataclass(frozen=True)
+class TrialProgram:
+    """What an engine runs for each trial. Both are found again by import in the processes of a cluster."""
+
+    train: Train
+    latest_checkpoint: Callable[[Path], Path | None]
+    """The newest valid checkpoint in a trial's folder; `hssl_ray.trial.checkpoint.latest_valid`."""
+
+
+@dataclass(frozen=True)
+class TrialOptions:
+    """What every trial of a sweep is given besides its config."""
+
+    home: Path
+    checkpoint_every: int = 5
+    keep: int = 2
+
+
+class Resources(Protocol):
+    """What a trial occupies; `resources` of a study file. Never changes a result."""
+
+    @property
+    def workers(self) -> int: ...
+    @property
+    def cpus_per_worker(self) -> int: ...
+    @property
+    def gpus_per_worker(self) -> int: ...
+
+
+class Engine(Protocol):
+    """Runs what a sweep hands out, until it hands out no more."""
+
+    def run(self, sweep: Sweep, resources: Resources, options: TrialOptions) -> None:
+        """Run trials until `sweep.next()` is None.
+
+        Raises:
+            ValueError: the machine can never hold one trial; raised before the first one.
+        """
+
+
+@dataclass(frozen=True)
+class Summary:
+    """How a run of a study ended."""
+
+    counts: dict[str, int] = field(default_factory=dict)
+    """Trials by state, `planned` for those not tried."""
+    seconds: float = 0.0
+    interrupted: int | None = None
+    """The signal that ended it, if one did; a shell's exit code is 128 plus that."""
+
+    @property
+    def ended_well(self) -> bool:
+        """Whether every trial was trained to its end or stopped early."""
+        return not any(count for state, count in self.counts.items() if state not in ("finished", "pruned"))
+
+
+class Observer(Protocol):
+    """Hears of everything that happens to a study, in the driver, in order."""
+
+    def study_opened(self, study: Any, planned_count: int) -> None:
+        """Before the first trial; `planned_count` includes the trials a search may still suggest."""
+
+    def trial_started(self, planned: Planned, attempt: int) -> None:
+        """Before an attempt. The epochs of earlier attempts follow as `trial_reported`, so some come twice."""
+
+    def trial_reported(self, planned: Planned, record: Record) -> None:
+        """After every epoch."""
+
+    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+        """After an attempt; a failed one may be followed by another."""
+
+    def study_closed(self, summary: Summary) -> None:
+        """After the last trial, also when interrupted."""
+
+
+class NoObserver:
+    """Hears and does nothing."""
+
+    def study_opened(self, study: Any, planned_count: int) -> None: ...
+
+    def trial_started(self, planned: Planned, attempt: int) -> None: ...
+
+    def trial_reported(self, planned: Planned, record: Record) -> None: ...
+
+    def trial_ended(self, planned: Planned, outcome: Outcome) -> None: ...
+
+    def study_closed(self, summary: Summary) -> None: ...
+
+
+class Observers:
+    """Several observers as one. What one of them raises is logged and reaches nobody else: no observer ends a sweep."""
+
+    def __init__(self, observers: Iterable[Observer]) -> None:
+        self._observers = tuple(observers)
+
+    def _tell(self, message: Callable[[Observer], None]) -> None:
+        for observer in self._observers:
+            try:
+                message(observer)
+            except Exception:
+                log.exception("observer %s failed; the study goes on", type(observer).__name__)
+
+    def study_opened(self, study: Any, planned_count: int) -> None:
+        self._tell(lambda observer: observer.study_opened(study, planned_count))
+
+    def trial_started(self, planned: Planned, attempt: int) -> None:
+        self._tell(lambda observer: observer.trial_started(planned, attempt))
+
+    def trial_reported(self, planned: Planned, record: Record) -> None:
+        self._tell(lambda observer: observer.trial_reported(planned, record))
+
+    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+        self._tell(lambda observer: observer.trial_ended(planned, outcome))
+
+    def study_closed(self, summary: Summary) -> None:
+        self._tell(lambda observer: observer.study_closed(summary))

@@ -1,0 +1,54 @@
+"""Why an attempt failed, in one word and one line: the word decides whether trying again can help."""
+
+from __future__ import annotations
+
+import errno
+import traceback
+from collections.abc import Iterator
+from pathlib import Path
+
+from hssl_ray.study.ledger import Cause
+
+TRACEBACK = "failure.txt"
+
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+_LONGEST = 300
+
+
+def chain(error: BaseException) -> Iterator[BaseException]:
+    """An error and what caused it, outermost first."""
+    seen: set[int] = set()
+    current: BaseException | None = error
+    while current is not None and id(current) not in seen:
+        seen.add(id(current))
+        yield current
+        current = current.__cause__ or (None if current.__suppress_context__ else current.__context__)
+
+
+def cause_of(error: BaseException) -> Cause:
+    """The cause of an error raised by a trial's own code."""
+    for link in chain(error):
+        # Accelerator libraries have their own class of this name and do not derive it from MemoryError.
+        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+            return "oom"
+        # Some libraries write files by themselves and pass the system's message on as text.
+        if (isinstance(link, OSError) and link.errno in _FULL) or "No space left on device" in str(link):
+            return "disk_full"
+    return "error"
+
+
+def reason(cause: Cause, error: BaseException) -> str:
+    """`cause: Error: first line of its message`."""
+    first = next(iter(str(error).strip().splitlines()), "")
+    return f"{cause}: {type(error).__name__}: {first}"[:_LONGEST].rstrip(": ")
+
+
+def keep_traceback(folder: Path, attempt: int, error: BaseException) -> None:
+    """Add the traceback to the trial's folder, below those of earlier attempts.
+
+    Raises:
+        OSError: the disk is full or gone.
+    """
+    text = "".join(traceback.format_exception(error))
+    with (folder / TRACEBACK).open("a", encoding="utf-8") as file:
+        file.write(f"--- attempt {attempt}\n{text}\n")

@@ -1,0 +1,122 @@
+"""What a study has found so far, as Arrow tables, from the ledger and the journals alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.ledger import History, Outcome, TrialRow, read_history, running_driver
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
+
+HISTORY_SCHEMA = pa.schema(
+    [
+        ("trial_id", pa.string()),
+        ("cell", pa.string()),
+        ("method", pa.string()),
+        ("seed", pa.int64()),
+        ("epoch", pa.int64()),
+        ("metric", pa.string()),
+        ("value", pa.float64()),
+    ]
+)
+
+
+def results_table(home: Path, study: str) -> pa.Table:
+    """One row per trial of the study as last planned.
+
+    Columns: trial_id, name, study, cell, method, seed, state, reason, attempt, seconds, every other field of
+    `TrialConfig` under its own name, then every metric under its own name at the last epoch that has it (float64,
+    null where a trial lacks it). `state` is one of planned, running, finished, pruned, diverged, failed, killed;
+    `attempt` is 0 for a trial not yet tried.
+    """
+    history = read_history(home, study)
+    alive = running_driver(home, study) is not None
+    rows, measured = [], []
+    for trial in history.trials().values():
+        outcome = history.outcomes.get(trial.trial_id)
+        rows.append(_row(study, trial, history, outcome, alive))
+        measured.append(_metrics(home, trial, history, outcome))
+    columns = {name: [row[name] for row in rows] for name in _schema().names}
+    table = pa.table(columns, schema=_schema())
+    for metric in sorted(set().union(*measured)):
+        table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))
+    return table
+
+
+def history_table(home: Path, study: str) -> pa.Table:
+    """One row per trial, epoch and metric: trial_id, cell, method, seed, epoch, metric, value."""
+    columns: dict[str, list[Any]] = {name: [] for name in HISTORY_SCHEMA.names}
+    for trial in read_history(home, study).trials().values():
+        for record in _records(home, trial):
+            count = len(record.metrics)
+            columns["trial_id"] += [trial.trial_id] * count
+            columns["cell"] += [trial.cell] * count
+            columns["method"] += [trial.config.method] * count
+            columns["seed"] += [trial.config.seed] * count
+            columns["epoch"] += [record.epoch] * count
+            columns["metric"] += list(record.metrics)
+            columns["value"] += list(record.metrics.values())
+    return pa.table(columns, schema=HISTORY_SCHEMA)
+
+
+def _schema() -> pa.Schema:
+    first = [
+        ("trial_id", pa.string()),
+        ("name", pa.string()),
+        ("study", pa.string()),
+        ("cell", pa.string()),
+        ("method", pa.string()),
+        ("seed", pa.int64()),
+        ("state", pa.string()),
+        ("reason", pa.string()),
+        ("attempt", pa.int64()),
+        ("seconds", pa.float64()),
+    ]
+    taken = {name for name, _ in first}
+    return pa.schema(first + [(name, kind) for name, kind in _config_types().items() if name not in taken])
+
+
+def _config_types() -> dict[str, pa.DataType]:
+    """Arrow types of the fields of `TrialConfig`, from the JSON types they are written as."""
+    kinds = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
+    types = {}
+    for name, field in TrialConfig.model_json_schema()["properties"].items():
+        options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]
+        types[name] = kinds[options[0]["type"]]
+    return types
+
+
+def _row(study: str, trial: TrialRow, history: History, outcome: Outcome | None, alive: bool) -> dict[str, Any]:
+    state: str
+    if outcome is not None:
+        state, reason = outcome.state, outcome.reason
+    elif trial.trial_id not in history.started:
+        state, reason = "planned", ""
+    elif alive:
+        state, reason = "running", ""
+    else:
+        state, reason = "killed", "interrupted: the driver is gone"
+    return trial.config.model_dump(mode="json") | {
+        "trial_id": trial.trial_id,
+        "name": trial.name,
+        "study": study,
+        "cell": trial.cell,
+        "state": state,
+        "reason": reason,
+        "attempt": history.attempts.get(trial.trial_id, 0) if outcome is None else outcome.attempt,
+        "seconds": None if outcome is None else outcome.seconds,
+    }
+
+
+def _metrics(home: Path, trial: TrialRow, history: History, outcome: Outcome | None) -> dict[str, float]:
+    if outcome is not None:
+        return outcome.metrics
+    return last_metrics(_records(home, trial)) if trial.trial_id in history.started else {}
+
+
+def _records(home: Path, trial: TrialRow) -> list[Record]:
+    return read_records(trial_folder(home, trial.trial_id) / JOURNAL)

@@ -1,0 +1,346 @@
+"""What is left of a study, and what to do about every event: pure policy. Engines do the work.
+
+Running a study again is how it is resumed: what is left is read from the ledger, nothing else is kept.
+"""
+
+from __future__ import annotations
+
+import heapq
+import logging
+import signal
+import threading
+import time
+from collections import Counter, deque
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import FrameType
+from typing import TYPE_CHECKING, Protocol
+
+from hssl_ray.study.attempt import Decision, Ending
+from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.ledger import Ledger, Outcome, Planned, shared_outcome
+from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
+
+if TYPE_CHECKING:
+    from hssl_ray.study.spec import Study
+
+log = logging.getLogger(__name__)
+
+
+class Interrupted(BaseException):
+    """A signal asked the study to end. Not an `Exception`, so that no trial takes it for a failure of its own."""
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """A trial to train now."""
+
+    trial: Planned
+    attempt: int
+    """From 1, counted over the life of the study."""
+
+
+@dataclass(frozen=True)
+class Wait:
+    """Nothing to hand out until a running trial ends."""
+
+
+class EarlyStop(Protocol):
+    """When a trial is not worth its next epoch; `early_stop.Asha`."""
+
+    @property
+    def metric(self) -> str: ...
+
+    def decide(self, trial_id: str, epoch: int, value: float) -> bool:
+        """Take in a value; whether to stop the trial."""
+
+
+class Search(Protocol):
+    """Trials that are suggested one after the other instead of planned ahead; see `sampled.SampledTrials`."""
+
+    def ask(self) -> tuple[Planned, ...] | Wait | None:
+        """The trials of the next suggestion; None when there are no more."""
+
+    def tell(self, trial_id: str, outcome: Outcome) -> None:
+        """How one of its trials, or one planned ahead, ended."""
+
+
+@dataclass
+class _Running:
+    assignment: Assignment
+    since: float = field(default_factory=time.monotonic)
+    heard: set[tuple[int, int]] = field(default_factory=set)  # (epoch, attempt) told to the observers
+    stopped: bool = False
+
+
+class Sweep:
+    """Hands out trials, takes in what becomes of them, and writes both into the ledger.
+
+    Args:
+        trials: planned ahead, in the order to run them.
+        ledger: of the study; says what earlier runs did.
+        observers: hear of every event.
+        search: suggests more trials.
+        early_stop: its rungs are filled from the journals of all trials first, so that a restart forgets none.
+        max_retries: attempts after the first one, in this run, at a trial whose machine was lost.
+    """
+
+    def __init__(
+        self,
+        trials: Iterable[Planned],
+        ledger: Ledger,
+        observers: Iterable[Observer] = (),
+        *,
+        search: Search | None = None,
+        early_stop: EarlyStop | None = None,
+        max_retries: int = 0,
+    ) -> None:
+        self._ledger = ledger
+        self._observers = Observers(observers)
+        self._search = search
+        self._early_stop = early_stop
+        self._max_retries = max_retries
+        self._trials = {trial.trial_id: trial for trial in trials}
+        self._queue = deque(self._trials.values())
+        self._retries: deque[Assignment] = deque()
+        self._retried: Counter[str] = Counter()
+        self._handed: dict[str, Assignment] = {}
+        self._running: dict[str, _Running] = {}
+        self._settled: set[str] = set()
+        self._interruptible = False
+        self.interrupted: int | None = None
+        """The signal that asked the study to end."""
+        self._fill_rungs()
+
+    # ---- what is left
+
+    def next(self) -> Assignment | Wait | None:
+        """A trial to run, once; `Wait` while only running trials can bring more; None when there is nothing left."""
+        while self.interrupted is None:
+            if self._retries:
+                return self._hand(self._retries.popleft())
+            if self._queue:
+                trial = self._queue.popleft()
+                if not self._settle(trial):
+                    return self._hand(Assignment(trial, self._ledger.history.attempts.get(trial.trial_id, 0) + 1))
+                continue
+            suggestion = None if self._search is None else self._search.ask()
+            if isinstance(suggestion, tuple):
+                self._add(suggestion)
+                continue
+            busy = bool(self._handed or self._running)
+            return Wait() if busy else None
+        return None
+
+    def _hand(self, assignment: Assignment) -> Assignment:
+        self._handed[assignment.trial.trial_id] = assignment
+        return assignment
+
+    def _add(self, trials: tuple[Planned, ...]) -> None:
+        for trial in trials:
+            if trial.trial_id not in self._trials:
+                self._trials[trial.trial_id] = trial
+                self._queue.append(trial)
+            elif trial.trial_id in self._settled and self._search is not None:
+                self._search.tell(trial.trial_id, self._ledger.history.outcomes[trial.trial_id])
+
+    def _settle(self, trial: Planned) -> bool:
+        """Whether a trial needs no attempt, because this study or another one is done with it."""
+        known = self._ledger.history.outcomes.get(trial.trial_id)
+        if known is not None and self._is_done(known):
+            self._close(trial.trial_id, known)
+            return True
+        shared = shared_outcome(self._ledger.home, trial.trial_id)
+        if shared is None:
+            return False
+        self._observers.trial_started(trial, shared.attempt)
+        for record in self._records(trial.trial_id):
+            self._observers.trial_reported(trial, record)
+        self._ledger.ended(trial.trial_id, shared)
+        self._observers.trial_ended(trial, shared)
+        self._close(trial.trial_id, shared)
+        return True
+
+    def _is_done(self, outcome: Outcome) -> bool:
+        if outcome.state == "pruned":
+            return self._early_stop is not None  # without it the trial is wanted whole
+        return outcome.state in ("finished", "diverged")
+
+    def _close(self, trial_id: str, outcome: Outcome) -> None:
+        self._settled.add(trial_id)
+        if self._search is not None:
+            self._search.tell(trial_id, outcome)
+
+    # ---- what happens
+
+    def started(self, trial_id: str) -> None:
+        """The attempt handed out begins. Epochs that earlier attempts recorded are told to the observers once more."""
+        assignment = self._handed.pop(trial_id)
+        running = self._running[trial_id] = _Running(assignment)
+        self._ledger.started(assignment.trial, assignment.attempt)
+        self._observers.trial_started(assignment.trial, assignment.attempt)
+        self._catch_up(running)
+
+    def reported(self, trial_id: str, record: Record) -> Decision:
+        """An epoch is over and in the journal. Whether the trial goes on."""
+        running = self._running.get(trial_id)
+        if running is None:  # recorded as killed a moment ago
+            return "stop"
+        self._tell(running, record)
+        if self._early_stop is None or self._early_stop.metric not in record.metrics:
+            return "continue"
+        stop = self._early_stop.decide(trial_id, record.epoch, record.metrics[self._early_stop.metric])
+        if stop and record.epoch < running.assignment.trial.config.epochs:
+            running.stopped = True
+            return "stop"
+        return "continue"
+
+    def ended(self, trial_id: str, ending: Ending) -> None:
+        """The attempt is over. It is tried again if its machine was lost and retries are left."""
+        running = self._running.pop(trial_id, None)
+        if running is None:
+            return
+        trial, attempt = running.assignment.trial, running.assignment.attempt
+        records = self._catch_up(running)
+        if ending.state == "finished" and (not records or records[-1].epoch < trial.config.epochs):
+            done = records[-1].epoch if records else 0
+            ending = Ending("failed", f"error: training returned after epoch {done} of {trial.config.epochs}")
+        seconds = time.monotonic() - running.since
+        outcome = Outcome(ending.state, ending.reason, last_metrics(records), attempt, seconds)
+        self._ledger.ended(trial_id, outcome)
+        self._observers.trial_ended(trial, outcome)
+        if outcome.retryable and self._retried[trial_id] < self._max_retries:
+            self._retried[trial_id] += 1
+            self._retries.append(Assignment(trial, attempt + 1))
+        else:
+            self._close(trial_id, outcome)
+
+    def was_stopped(self, trial_id: str) -> bool:
+        """Whether the running attempt was told to stop."""
+        running = self._running.get(trial_id)
+        return running is not None and running.stopped
+
+    def abandon(self, why: str) -> None:
+        """Record every running attempt as killed; the next run of the study takes them up where they stand."""
+        for trial_id in list(self._running):
+            self.ended(trial_id, Ending("killed", f"interrupted: {why}"))
+
+    # ---- signals
+
+    def interrupt(self, signal_number: int) -> None:
+        """Ask the study to end: hand out nothing more, and raise `Interrupted` where that is allowed."""
+        self.interrupted = signal_number
+        if self._interruptible:
+            raise Interrupted(signal_number)
+
+    @contextmanager
+    def interruptible(self) -> Iterator[None]:
+        """Let `interrupt` raise in this block; elsewhere it could tear the ledger's bookkeeping."""
+        self._interruptible = True
+        try:
+            if self.interrupted is not None:
+                raise Interrupted(self.interrupted)
+            yield
+        finally:
+            self._interruptible = False
+
+    # ---- what is known
+
+    def counts(self) -> dict[str, int]:
+        """Trials by state."""
+        outcomes = self._ledger.history.outcomes
+        states = Counter[str]()
+        for trial_id in self._trials:
+            running = trial_id in self._running
+            states["running" if running else outcomes[trial_id].state if trial_id in outcomes else "planned"] += 1
+        return dict(states)
+
+    def _records(self, trial_id: str) -> list[Record]:
+        return read_records(trial_folder(self._ledger.home, trial_id) / JOURNAL)
+
+    def _tell(self, running: _Running, record: Record) -> None:
+        if (record.epoch, record.attempt) not in running.heard:
+            running.heard.add((record.epoch, record.attempt))
+            self._observers.trial_reported(running.assignment.trial, record)
+
+    def _catch_up(self, running: _Running) -> list[Record]:
+        """Tell what the journal holds and no report brought: the journal comes first, so a lost worker leaves some."""
+        records = self._records(running.assignment.trial.trial_id)
+        for record in records:
+            self._tell(running, record)
+        return records
+
+    def _fill_rungs(self) -> None:
+        stop = self._early_stop
+        if stop is None:
+            return
+        journals = [
+            [(record.time, trial_id, record) for record in self._records(trial_id)] for trial_id in self._trials
+        ]
+        for _, trial_id, record in heapq.merge(*journals, key=lambda row: (row[0], row[1])):
+            if stop.metric in record.metrics:
+                stop.decide(trial_id, record.epoch, record.metrics[stop.metric])
+
+
+def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[Observer] = ()) -> Summary:
+    """Run what is left of a study, until it is done or a signal ends it.
+
+    SIGTERM and the first Ctrl-C end it in order: running trials are recorded as killed and resume on the next run. A
+    second one ends the process at once.
+
+    Args:
+        study: as read from its file.
+        home: see `hssl_ray.data.home`.
+        engine: runs the trials.
+        observers: hear of every event.
+
+    Raises:
+        StudyLocked: another driver is running the study.
+        LedgerError: a newer version of this program ran it.
+        ValueError: the machine can never hold one of its trials.
+    """
+    since = time.monotonic()
+    planned = list(study.planned())
+    with Ledger.open(home, study.study) as ledger:
+        ledger.planned(study.digest, study.model_dump(mode="json"), planned)
+        sweep = Sweep(planned, ledger, observers, max_retries=study.resilience.max_retries)
+        everyone = Observers(observers)
+        everyone.study_opened(study, len(planned))
+        options = TrialOptions(home, study.checkpoints.every_epochs, study.checkpoints.keep)
+        why = "the driver failed"
+        try:
+            with _signals_to(sweep):
+                engine.run(sweep, study.resources, options)
+        except Interrupted:
+            pass  # what a signal asks for is done below
+        finally:
+            if sweep.interrupted is not None:
+                why = signal.Signals(sweep.interrupted).name
+            sweep.abandon(why)
+            summary = Summary(sweep.counts(), time.monotonic() - since, sweep.interrupted)
+            everyone.study_closed(summary)
+        return summary
+
+
+@contextmanager
+def _signals_to(sweep: Sweep) -> Iterator[None]:
+    """Send SIGINT and SIGTERM to the sweep; the second of them has its usual effect."""
+    if threading.current_thread() is not threading.main_thread():
+        yield  # only a main thread hears signals
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        for name in before:
+            signal.signal(name, signal.SIG_DFL)
+        log.warning("%s: ending the study; once more ends it at once", signal.Signals(number).name)
+        sweep.interrupt(number)
+
+    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for name, handler in before.items():
+            signal.signal(name, signal.SIG_DFL if handler is None else handler)

@@ -1,0 +1,119 @@
+"""Stand-ins for `train_trial` and a study, for the tests of sweep and engines. Processes of a cluster import them."""
+
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cached_property
+from hashlib import sha256
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.endings import TrialDiverged
+
+SECONDS = "HSSL_TEST_EPOCH_SECONDS"
+
+
+def latest_checkpoint(workdir: Path) -> Path | None:
+    """The newest folder that `train` committed."""
+    return max((workdir / "checkpoints").glob("epoch-*"), default=None)
+
+
+def train(
+    config: TrialConfig,
+    report: Report,
+    resume: Path | None = None,
+    *,
+    workdir: Path,
+    checkpoint_every: int,
+    keep: int,
+) -> None:
+    """Epochs without work: `train/loss` is 1 / epoch, plus the seed; checkpoints hold the epoch.
+
+    Every epoch is written to `trained.txt`, so that a test can count what was done twice. The temperature chooses what
+    goes wrong at epoch 2: 0.5 raises, 0.6 diverges, 0.7 kills the process the first time, 0.8 fills the disk.
+    """
+    done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
+    for epoch in range(done + 1, config.epochs + 1):
+        time.sleep(float(os.environ.get(SECONDS, "0")))
+        if epoch == 2:
+            _go_wrong(config, workdir)
+        with (workdir / "trained.txt").open("a") as file:
+            file.write(f"{epoch} {os.getpid()}\n")
+        committed = None
+        if epoch == config.epochs or epoch % checkpoint_every == 0:
+            committed = workdir / "checkpoints" / f"epoch-{epoch:05d}"
+            committed.mkdir(parents=True, exist_ok=True)
+            (committed / "state.json").write_text(json.dumps({"epoch": epoch}))
+        report({"epoch": float(epoch), "train/loss": 1.0 / epoch + config.seed, "probe/top1": 0.0}, committed)
+
+
+def _go_wrong(config: TrialConfig, workdir: Path) -> None:
+    match config.temperature:
+        case 0.5:
+            raise RuntimeError("broken on purpose\nsecond line")
+        case 0.6:
+            raise TrialDiverged("epoch 2: train/loss must stay finite, got nan")
+        case 0.7 if not (workdir / "died").exists():
+            (workdir / "died").touch()
+            os.kill(os.getpid(), signal.SIGKILL)
+        case 0.8:
+            raise OSError(28, "No space left on device")
+
+
+PROGRAM = TrialProgram(train, latest_checkpoint)
+
+
+def epochs_trained(home: Path, trial_id: str) -> list[int]:
+    """Epochs in the order they were trained, repeated ones included."""
+    path = home / "trials" / trial_id / "trained.txt"
+    return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
+
+
+@dataclass(frozen=True)
+class Trial:
+    """As `spec.PlannedTrial`."""
+
+    config: TrialConfig
+    cell: str = "h_ssl-rotation"
+
+    @property
+    def trial_id(self) -> str:
+        return self.config.trial_id
+
+    @property
+    def name(self) -> str:
+        return f"{self.cell}-s{self.config.seed}"
+
+
+def trial(seed: int = 0, temperature: float = 0.1, epochs: int = 3, **changes: Any) -> Trial:
+    """A trial of a few epochs."""
+    return Trial(TrialConfig(seed=seed, temperature=temperature, epochs=epochs, warmup_epochs=0, **changes))
+
+
+@dataclass(frozen=True)
+class FakeStudy:
+    """As `spec.Study`, with its trials given."""
+
+    trials: tuple[Trial, ...]
+    study: str = "fake"
+    resources: Any = field(default_factory=lambda: SimpleNamespace(workers=1, cpus_per_worker=1, gpus_per_worker=0))
+    checkpoints: Any = field(default_factory=lambda: SimpleNamespace(every_epochs=2, keep=2))
+    resilience: Any = field(default_factory=lambda: SimpleNamespace(max_retries=2))
+    search: None = None
+    early_stop: Any = None
+
+    @cached_property
+    def digest(self) -> str:
+        return sha256(" ".join(trial.trial_id for trial in self.trials).encode()).hexdigest()
+
+    def planned(self) -> Iterator[Trial]:
+        yield from self.trials
+
+    def model_dump(self, mode: str = "python") -> dict[str, Any]:
+        return {"study": self.study}
