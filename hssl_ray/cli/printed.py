@@ -28,3 +28,9 @@ def print_tables(to: Console, tables: Sequence[TextTable]) -> None:
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
         to.print(Text(table.title, style="bold"), shown, "", sep="\n")
+
+
+def print_notes(to: Console, notes: Sequence[str]) -> None:
+    """One line a note."""
+    for note in notes:
+        to.print(Text(f"- {note}"))

@@ -7,6 +7,7 @@ placeholders and written out as CSS variables with a fallback, so that one SVG f
 from __future__ import annotations
 
 import io
+import re
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -70,7 +71,7 @@ def to_svg(figure: Figure, label: str) -> str:
     text = io.StringIO()
     with mpl.rc_context({"svg.hashsalt": label}):  # ids differ between the figures of a page, not between two runs
         figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
-    svg = text.getvalue().partition("<svg ")[2]
+    svg = re.sub(r'<g id="[^"]*">', "<g>", text.getvalue().partition("<svg ")[2])
     for colour in COLOURS:
         svg = svg.replace(colour.drawn, f"var(--{colour.name}, {colour.light})")
     return f'<svg role="img" aria-label={quoteattr(label)} {svg}'

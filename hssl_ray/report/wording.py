@@ -29,6 +29,9 @@ class TextTable:
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
 
+    def __post_init__(self) -> None:
+        assert all(len(row) == len(self.header) for row in self.rows), self.title
+
 
 @dataclass(frozen=True)
 class Scale:
@@ -139,19 +142,11 @@ def cell_table(comparison: Comparison) -> TextTable:
     """One row per cell, baselines without pairs beside the others."""
     question = comparison.question
     scale = Scale(question.metric)
-    header = (
-        "setting",
-        "method",
-        "mean ± std",
-        "n",
-        f"{100 * question.confidence:g} % interval",
-        "over frozen",
-        "paper",
-    )
+    interval = f"{100 * question.confidence:g} % interval"
+    header = ("cell", "mean ± std", "n", interval, "over frozen", "paper")
     rows = tuple(
         (
-            pair.label,
-            method_name(cell.method),
+            f"{pair.label}: {method_name(cell.method)}",
             scale.summary(cell.summary),
             f"{len(cell.values)} of {len(cell.seeds)}",
             scale.interval(cell.interval),
@@ -161,7 +156,7 @@ def cell_table(comparison: Comparison) -> TextTable:
         for pair in comparison.pairs
         for cell in pair.cells
     )
-    return TextTable("Cells", header, rows)
+    return TextTable("Cells: gain over a random frozen backbone, and the paper's Table 1", header, rows)
 
 
 def gap_table(comparison: Comparison) -> TextTable:
@@ -223,7 +218,9 @@ def _sentence(pair: Pair, question: Question) -> str:
             said = f"{against} and {baseline} differ, but by less than {margin}"
         case "different":
             better = "above" if answer.difference.estimate > 0 else "below"
-            said = f"{against} is {better} {baseline}, and not shown to be within ±{margin}"
+            beyond = answer.interval.low > question.margin or answer.interval.high < -question.margin
+            said = f"{against} is {better} {baseline}"
+            said += f" by more than {margin}" if beyond else f", and not shown to be within ±{margin}"
         case _:
             more = answer.seeds_missing
             said = f"{n} seeds do not decide whether {against} matches {baseline} within ±{margin}"
