@@ -1,0 +1,39 @@
+"""`hssl-ray compare STUDY`: does one method match the other, as far as the finished trials can tell?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.")]
+SET = Annotated[
+    list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As given to `run`; may be repeated.")
+]
+JSON = Annotated[bool, typer.Option("--json", help="Print JSON of a stable schema instead of tables.")]
+
+
+def compare(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
+    """Print mean ± std of every cell and, for every pair, the difference with its interval and the verdict.
+
+    Works while the study runs and after it. Missing results are named; the exit code is 0 with or without them.
+    """
+    # Imported here so that other commands start without pyarrow and scipy.
+    from hssl_ray.cli.printed import console, print_notes, print_tables
+    from hssl_ray.cli.readers import again, question_of, read_study
+    from hssl_ray.data.home import home
+    from hssl_ray.report import compare as comparing
+    from hssl_ray.report import wording
+
+    reading = read_study(study, overrides or (), home())
+    comparison = comparing.compare(reading.results, question_of(reading.study))
+    if json:
+        typer.echo(comparison.to_json())
+        return
+    to = console()
+    print_tables(to, wording.tables(comparison))
+    to.print(wording.headline(comparison), style="bold")
+    print_notes(to, [*wording.notes(comparison), *reading.notes()])
+    if comparison.gaps or not comparison.pairs:
+        to.print(f"\nRun what is missing: {again('run', study, overrides or ())}")

@@ -1,0 +1,83 @@
+"""What the commands that only read have in common: a study file joined with what its trials have found so far."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from hssl_ray.study.results import results_table
+from hssl_ray.study.spec import Study, load_study
+
+from hssl_ray.report.comparison import Question
+
+
+@dataclass(frozen=True)
+class Reading:
+    """A study and one row per trial that its file plans now; `stale` trials of an earlier file are left out."""
+
+    study: Study
+    results: pa.Table
+    stale: int
+
+    def notes(self) -> list[str]:
+        """What a reader of the results must know about how they were read."""
+        return [f"{self.stale} trials of an earlier version of the study file are left out"] if self.stale else []
+
+
+def read_study(path: Path, overrides: Sequence[str], home: Path) -> Reading:
+    """The study file and its results; trials that were never started have the state `planned`.
+
+    Raises:
+        StudyError: the file is missing or broken.
+    """
+    study = load_study(path, overrides)
+    found = results_table(home, study.study)
+    return join(study, found)
+
+
+def join(study: Study, found: pa.Table) -> Reading:
+    """The ledger's rows that the file still plans, and the file's trials that the ledger does not know.
+
+    A search decides its trials as it goes, so that all of its rows are the study's.
+    """
+    planned = {trial.trial_id: trial for trial in study.planned()}
+    known = set(found["trial_id"].to_pylist())
+    kept = found
+    if study.search is None:
+        kept = found.filter(pc.is_in(found["trial_id"], pa.array(list(planned), pa.string())))
+    missing = [
+        trial.config.model_dump(mode="json")
+        | {"trial_id": trial_id, "name": trial.name, "study": study.study, "cell": trial.cell}
+        | {"state": "planned", "attempt": 0}
+        for trial_id, trial in planned.items()
+        if trial_id not in known
+    ]
+    added = pa.Table.from_pylist(
+        [{name: row.get(name) for name in found.column_names} for row in missing], found.schema
+    )
+    return Reading(study, pa.concat_tables([kept, added]), stale=found.num_rows - kept.num_rows)
+
+
+def question_of(study: Study) -> Question:
+    """The study's `compare` section as the question a comparison answers."""
+    asked, search = study.compare, study.search
+    return Question(
+        study=study.study,
+        baseline=asked.baseline,
+        against=asked.against,
+        metric=asked.metric,
+        margin=asked.margin,
+        confidence=asked.confidence,
+        sampled=tuple(search.space) if search else (),
+        search_metric=search.metric if search else None,
+        maximize=search.goal == "maximize" if search else True,
+    )
+
+
+def again(command: str, path: Path, overrides: Sequence[str]) -> str:
+    """The command line that does `command` to this study."""
+    return shlex.join(["hssl-ray", command, str(path), *(part for item in overrides for part in ("--set", item))])

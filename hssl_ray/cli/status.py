@@ -1,0 +1,32 @@
+"""`hssl-ray status STUDY`: how far is it, and what went wrong?"""
+
+from __future__ import annotations
+
+import typer
+
+from hssl_ray.cli.compare import JSON, SET, STUDY
+
+
+def status(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
+    """Count the study's trials by state and cell, name those that ended badly, and say how to go on.
+
+    Reads files only, so it works with the cluster down. The exit code is 0 whatever the states are.
+    """
+    # Imported here so that other commands start without pyarrow.
+    from hssl_ray.cli.printed import console, print_notes, print_tables
+    from hssl_ray.cli.readers import again, read_study
+    from hssl_ray.data.home import home
+    from hssl_ray.report.progress import progress
+
+    reading = read_study(study, overrides or (), home())
+    counted = progress(reading.results, reading.study.study)
+    if json:
+        typer.echo(counted.to_json())
+        return
+    to = console()
+    print_tables(to, counted.tables())
+    to.print(counted.sentence(), style="bold")
+    print_notes(to, reading.notes())
+    if counted.left:
+        to.print(f"\nContinue: {again('run', study, overrides or ())}")
+    to.print(f"Compare:  {again('compare', study, overrides or ())}")

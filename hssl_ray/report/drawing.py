@@ -1,0 +1,77 @@
+"""How figures look: colours that follow the page's theme, one marker and colour per method, SVG as text.
+
+matplotlib is used through its objects, never through pyplot, so a figure leaves no state behind. Colours are drawn as
+placeholders and written out as CSS variables with a fallback, so that one SVG fits light, dark and standing alone.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+from dataclasses import dataclass
+from typing import Any
+from xml.sax.saxutils import quoteattr
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+WIDTH = 4.4  # inches: a phone's width at the text size of the page
+SETTINGS: dict[Any, Any] = {
+    "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
+    "text.parse_math": False,  # a dollar sign in a label is a dollar sign
+    "font.size": 9,
+    "axes.titlesize": 9,
+    "axes.titlelocation": "left",
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "lines.solid_capstyle": "butt",
+}
+
+
+@dataclass(frozen=True)
+class Colour:
+    """`drawn` is the placeholder that matplotlib draws with; it becomes `var(--name, light)`."""
+
+    name: str
+    drawn: str
+    light: str
+
+
+# After Okabe and Ito: told apart with every common colour blindness. The page sets lighter ones on dark grounds.
+INK = Colour("ink", "#010101", "#1c1f24")
+MUTED = Colour("muted", "#020202", "#6b7280")
+GRID = Colour("line", "#030303", "#d9dce1")
+BAND = Colour("band", "#040404", "#dbe7dd")
+METHODS = {
+    "a_ssl": (Colour("a-ssl", "#050505", "#0072b2"), "o"),
+    "h_ssl": (Colour("h-ssl", "#060606", "#c44e00"), "s"),
+    "f_ssl": (Colour("f-ssl", "#070707", "#007a5a"), "^"),
+    "frozen": (Colour("frozen", "#080808", "#6b7280"), "D"),
+    "supervised": (Colour("supervised", "#090909", "#a0508a"), "v"),
+}
+COLOURS = (INK, MUTED, GRID, BAND, *(colour for colour, _ in METHODS.values()))
+
+
+def canvas(height: float) -> tuple[Figure, Axes]:
+    """One set of axes, `height` inches high, themed."""
+    figure = Figure(figsize=(WIDTH, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    axes = figure.add_subplot()
+    axes.patch.set_alpha(0)
+    axes.set_axisbelow(True)
+    for spine in axes.spines.values():
+        spine.set_color(GRID.drawn)
+    axes.tick_params(colors=MUTED.drawn, labelcolor=INK.drawn, length=3)
+    return figure, axes
+
+
+def to_svg(figure: Figure, label: str) -> str:
+    """The figure as one `<svg>` element that says `label` to readers who cannot see it; the same figure, same text."""
+    text = io.StringIO()
+    with mpl.rc_context({"svg.hashsalt": label}):  # ids differ between the figures of a page, not between two runs
+        figure.savefig(text, format="svg", metadata=dict.fromkeys(("Date", "Creator", "Format", "Type")))
+    svg = re.sub(r'<g id="[^"]*">', "<g>", text.getvalue().partition("<svg ")[2])
+    for colour in COLOURS:
+        svg = svg.replace(colour.drawn, f"var(--{colour.name}, {colour.light})")
+    return f'<svg role="img" aria-label={quoteattr(label)} {svg}'
