@@ -1,0 +1,191 @@
+"""What the tracking server is told of a study: names, tags, params, points, in plain Python.
+
+Metric names have slashes (`train/loss`), the step is the epoch, and times are those of the journal. So the same record
+told twice is the same point twice, which the server keeps once.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import pyarrow as pa
+
+from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.journal import Record
+
+Kind = Literal["trial", "cell", "study"]
+STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "killed": "KILLED"}
+CURVE_COLUMNS = ("mean", "std", "n", "low", "high")
+MEMBER = "hssl.in."
+"""Tag `hssl.in.<study>` = cell: a study that plans a trial whose run lies in another study's experiment."""
+
+
+@dataclass(frozen=True)
+class Point:
+    """One value of one metric at one epoch. `time` is in milliseconds since 1970."""
+
+    key: str
+    value: float
+    time: int
+    step: int
+
+    def at(self, time: int) -> Point:
+        """The same point at another time."""
+        return replace(self, time=time)
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a study was started from; written on its experiment and its runs."""
+
+    question: str = ""
+    """What the study asks, in Markdown."""
+    commands: Mapping[str, str] = field(default_factory=dict)
+    """What to type, by purpose; `resume` first."""
+    git_commit: str = ""
+    submission_id: str = ""
+    """Of the Ray job, if the driver is one."""
+
+    def tags(self) -> dict[str, str]:
+        tags = {
+            "hssl.git_commit": self.git_commit,
+            "mlflow.source.git.commit": self.git_commit,
+            "ray.submission_id": self.submission_id,
+        }
+        return {"mlflow.source.name": "hssl-ray", **{key: value for key, value in tags.items() if value}}
+
+
+def tracking_uri(home: Path) -> str:
+    """`$MLFLOW_TRACKING_URI`, else a SQLite file under the home."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
+
+
+def redact(text: str) -> str:
+    """The text without the user names and passwords of the addresses in it."""
+    text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)
+    return re.sub(r"(?i)([?&](?:user|username|password|passwd|token|secret|api_?key)=)[^&\s'\"]*", r"\1***", text)
+
+
+def params(config: TrialConfig) -> dict[str, str]:
+    """Every field of a trial under its own name; text as it is, all else as JSON."""
+    values = config.model_dump(mode="json")
+    return {name: value if isinstance(value, str) else json.dumps(value) for name, value in values.items()}
+
+
+def config_of(run_params: Mapping[str, str]) -> TrialConfig:
+    """The trial whose `params` these are.
+
+    Raises:
+        ValueError: they are not a trial's.
+    """
+    known = {name: text for name, text in run_params.items() if name in TrialConfig.model_fields}
+    values: dict[str, Any] = {}
+    for name, text in known.items():
+        try:
+            values[name] = json.loads(text)
+        except json.JSONDecodeError:
+            values[name] = text
+    return TrialConfig.model_validate(values)
+
+
+def trial_tags(study: str, planned: Planned) -> dict[str, str]:
+    """What a trial's run is found, filtered and grouped by."""
+    return {
+        "hssl.kind": "trial",
+        "hssl.study": study,
+        "hssl.trial_id": planned.trial_id,
+        "hssl.cell": planned.cell,
+        "hssl.method": planned.config.method,
+        "hssl.group": planned.config.group,
+        "hssl.seed": str(planned.config.seed),
+    }
+
+
+def outcome_tags(outcome: Outcome, epochs: int) -> dict[str, str]:
+    """How the last attempt at a trial ended."""
+    return {
+        "hssl.outcome": outcome.state,
+        "hssl.reason": outcome.reason,
+        "hssl.attempt": str(outcome.attempt),
+        "hssl.seconds": f"{outcome.seconds:.3f}",
+        "hssl.epochs": str(epochs),
+    }
+
+
+def points(record: Record) -> list[Point]:
+    """The metrics of one epoch. What is not a finite number is kept as NaN."""
+    time = round(record.time * 1000)
+    return [Point(key, _number(value), time, record.epoch) for key, value in record.metrics.items() if key != "epoch"]
+
+
+def _number(value: float) -> float:
+    return value if math.isfinite(value) else math.nan
+
+
+@dataclass(frozen=True)
+class CellFacts:
+    """What a cell's run holds: curves over seeds, and the verdicts on it."""
+
+    cell: str
+    points: tuple[Point, ...]
+    tags: dict[str, str]
+
+    @property
+    def digest(self) -> str:
+        """Of the content, so that a cell that did not change is not written again."""
+        content = [[point.key, repr(point.value), point.step] for point in self.points]
+        return hashlib.sha256(json.dumps([content, self.tags], sort_keys=True).encode()).hexdigest()
+
+
+def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
+    """What the cells' runs hold.
+
+    `probe/top1` of a cell becomes `probe/top1/mean`, `/std`, `/n`, `/low`, `/high` by epoch: one section of charts for
+    a metric, and no name that a trial's run has, so that cells never mix with trials in an average.
+
+    Args:
+        curves: columns cell, epoch, metric, mean, std, n, low, high.
+        verdicts: a column `cell`; of the others, numbers become metrics `verdict/<column>`, all else tags
+            `hssl.verdict.<column>`; empty ones are left out. Several rows for a cell are numbered from the second.
+    """
+    found: dict[str, list[Point]] = {}
+    tags: dict[str, dict[str, str]] = {}
+    for row in curves.to_pylist():
+        series = found.setdefault(row["cell"], [])
+        series += [
+            Point(f"{row['metric']}/{column}", _number(float(row[column])), 0, int(row["epoch"]))
+            for column in CURVE_COLUMNS
+            if row[column] is not None
+        ]
+    seen: dict[str, int] = {}
+    for row in verdicts.to_pylist():
+        cell = row.pop("cell")
+        seen[cell] = seen.get(cell, 0) + 1
+        suffix = f".{seen[cell]}" if seen[cell] > 1 else ""
+        series, cell_tags = found.setdefault(cell, []), tags.setdefault(cell, {})
+        for column, value in row.items():
+            if value is None:
+                continue
+            if isinstance(value, int | float) and not isinstance(value, bool):
+                series.append(Point(f"verdict/{column}{suffix}", _number(float(value)), 0, 0))
+            else:
+                cell_tags[f"hssl.verdict.{column}{suffix}"] = str(value)
+    return [CellFacts(cell, tuple(series), tags.get(cell, {})) for cell, series in found.items()]
+
+
+def experiment_note(study: str, provenance: Provenance, verdict: str = "") -> str:
+    """The Markdown that opens a study's page: what it asks, what came out, what to type."""
+    parts = [f"## {study}", provenance.question, verdict]
+    if provenance.commands:
+        lines = [f"# {purpose}\n{command}" for purpose, command in provenance.commands.items()]
+        parts.append("```sh\n" + "\n".join(lines) + "\n```")
+    return "\n\n".join(part for part in parts if part)
