@@ -20,7 +20,7 @@ from hssl_ray.report.progress import progress
 from hssl_ray.report.wording import NOTHING, Scale, TextTable
 from hssl_ray.trial.config import TrialConfig
 
-DRAWN = 12  # pairs with figures of their own; the tables and the first figure have all
+DRAWN = 8  # pairs with figures of their own; the tables and the first figure have all
 
 
 @dataclass(frozen=True)

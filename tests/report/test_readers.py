@@ -6,6 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -13,13 +14,10 @@ import typer
 from typer.testing import CliRunner, Result
 
 from hssl_ray.cli.compare import compare
+from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
+from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
-
-pytest.importorskip("hssl_ray.study.spec")
-pytest.importorskip("hssl_ray.study.results")
-
-from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
 from hssl_ray.study.ledger import Ledger, Outcome, Planned
 from hssl_ray.study.problems import StudyError
 from hssl_ray.study.spec import load_study
@@ -63,6 +61,7 @@ def call(*arguments: str) -> Result:
     app = typer.Typer()
     app.command()(compare)
     app.command()(status)
+    app.command()(report)
     return CliRunner().invoke(app, list(arguments), catch_exceptions=False)
 
 
@@ -160,7 +159,22 @@ def test_the_leading_comment_is_the_question(study_file: Path) -> None:
     assert leading_comment(study_file) == ""
 
 
-@pytest.mark.parametrize("module", ["hssl_ray.cli.compare", "hssl_ray.cli.status", "hssl_ray.cli.readers"])
+def test_the_page_of_a_study_is_written_beside_its_ledger(study_file: Path, tmp_path: Path) -> None:
+    ran(study_file, [0.80, 0.81, 0.82, 0.80, 0.811, None])
+    said = call("report", str(study_file))
+    page = home() / "studies" / "by-file" / "report.html"
+    assert (said.exit_code, said.output) == (0, f"{page}\n")
+    text = page.read_text()
+    assert "Does H-SSL match A-SSL?" in text
+    assert f"hssl-ray run {study_file}" in text
+    assert "h_ssl-rotation-s2" in text
+    assert version("torch") in text
+    call("report", str(study_file), "--output", str(tmp_path / "elsewhere.html"))
+    assert (tmp_path / "elsewhere.html").exists()
+    assert list(tmp_path.glob("*.partial")) == []
+
+
+@pytest.mark.parametrize("module", ["compare", "status", "report", "pages"])
 def test_readers_start_without_torch_ray_or_mlflow(module: str) -> None:
-    check = f"import sys, {module}; sys.exit(any(m in sys.modules for m in ('torch', 'ray', 'mlflow', 'optuna')))"
+    check = f"import sys, hssl_ray.cli.{module}; sys.exit(any(m in sys.modules for m in ('torch', 'ray', 'mlflow', 'optuna')))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
