@@ -176,5 +176,6 @@ def test_the_page_of_a_study_is_written_beside_its_ledger(study_file: Path, tmp_
 
 @pytest.mark.parametrize("module", ["compare", "status", "report", "pages"])
 def test_readers_start_without_torch_ray_or_mlflow(module: str) -> None:
-    check = f"import sys, hssl_ray.cli.{module}; sys.exit(any(m in sys.modules for m in ('torch', 'ray', 'mlflow', 'optuna')))"
+    heavy = "('torch', 'ray', 'mlflow', 'optuna')"
+    check = f"import sys, hssl_ray.cli.{module}; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
