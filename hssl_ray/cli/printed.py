@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from rich.console import Console
@@ -11,6 +12,7 @@ from rich.text import Text
 from hssl_ray.report.wording import TextTable
 
 WIDE = 1000  # columns of a pipe
+GAP = 2
 
 
 def console() -> Console:
@@ -20,11 +22,13 @@ def console() -> Console:
 
 
 def print_tables(to: Console, tables: Sequence[TextTable]) -> None:
-    """Titles, headers and rows; every cell as it is, brackets included."""
+    """Titles, headers and rows; every cell as it is, brackets included. On a narrow terminal headers fold first."""
     for table in tables:
-        shown = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-        for name in table.header:
-            shown.add_column(Text(name), overflow="fold")
+        widths = [max(map(len, column), default=0) for column in zip(*table.rows, strict=True)] or [0]
+        fits = sum(max(w, len(h)) + GAP for w, h in zip(widths, table.header, strict=False)) <= to.width
+        shown = Table(box=None, padding=(0, GAP, 0, 0), pad_edge=False, header_style="bold")
+        for name, width in zip(table.header, widths, strict=False):
+            shown.add_column(Text(name if fits else textwrap.fill(name, max(width, 7))), overflow="fold")
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
         to.print(Text(table.title, style="bold"), shown, "", sep="\n")

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.compute as pc
+
+from hssl_ray.report.comparison import Question
 from hssl_ray.study.results import results_table
 from hssl_ray.study.spec import Study, load_study
 
-from hssl_ray.report.comparison import Question
+EDITOR = "# yaml-language-server:"  # a line for editors, not for people
 
 
 @dataclass(frozen=True)
@@ -34,9 +36,8 @@ def read_study(path: Path, overrides: Sequence[str], home: Path) -> Reading:
     Raises:
         StudyError: the file is missing or broken.
     """
-    study = load_study(path, overrides)
-    found = results_table(home, study.study)
-    return join(study, found)
+    study = load_study(path, overrides, large=True)  # reading costs nothing, whatever the number of trials
+    return join(study, results_table(home, study.study))
 
 
 def join(study: Study, found: pa.Table) -> Reading:
@@ -76,6 +77,17 @@ def question_of(study: Study) -> Question:
         search_metric=search.metric if search else None,
         maximize=search.goal == "maximize" if search else True,
     )
+
+
+def leading_comment(path: Path) -> str:
+    """The comment that a study file opens with: its question, its cost, what it reproduces. Empty if there is none."""
+    lines = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        if not line.startswith("#"):
+            break
+        if not line.startswith(EDITOR):
+            lines.append(line.lstrip("#").strip())
+    return "\n".join(lines).strip()
 
 
 def again(command: str, path: Path, overrides: Sequence[str]) -> str:

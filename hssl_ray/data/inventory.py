@@ -50,9 +50,9 @@ def verify(name: str) -> Verification:
         NotPrepared: it is not on this machine.
         DataError: there is no such data set.
     """
-    info, directory = dataset_info(name), parquet_directory(name)
+    directory = parquet_directory(dataset_info(name).name)
     try:
-        manifest = read_manifest(info, directory)
+        manifest = read_manifest(name, directory)
     except NotPrepared:
         raise
     except DataError as error:
@@ -64,7 +64,7 @@ def verify(name: str) -> Verification:
 def _entry(info: DatasetInfo) -> Entry:
     directory = parquet_directory(info.name)
     try:
-        manifest = read_manifest(info, directory)
+        manifest = read_manifest(info.name, directory)
     except NotPrepared:
         return Entry(info, "absent", directory)
     except DataError as error:

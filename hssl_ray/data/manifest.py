@@ -79,14 +79,14 @@ def write_manifest(directory: Path, manifest: Manifest) -> None:
         partial.write_text(json.dumps(manifest.model_dump(mode="json"), indent=1) + "\n", encoding="utf-8")
 
 
-def read_manifest(info: DatasetInfo, directory: Path) -> Manifest:
-    """The manifest of a data set in `directory`.
+def read_manifest(name: str, directory: Path) -> Manifest:
+    """The manifest of data set `name` in `directory`.
 
     Raises:
         NotPrepared: there is none; the message says how to get the data.
-        DataError: it is damaged, or describes other images than the published ones.
+        DataError: no such data set, or it is damaged, or describes other images than the published ones.
     """
-    name, path = info.name, directory / "manifest.json"
+    info, path = dataset_info(name), directory / "manifest.json"
     try:
         manifest = Manifest.model_validate_json(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

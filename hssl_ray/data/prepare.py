@@ -43,7 +43,7 @@ def prepare(
         with locked(directory / ".lock"):
             if (directory / "manifest.json").exists() and not force:
                 say(f"{info.name} is in {directory} already")
-                return read_manifest(info, directory)
+                return read_manifest(info.name, directory)
             if source is not None:
                 content, how = _read(info, source, directory, say), "read from local files"
             else:

@@ -42,7 +42,7 @@ def open_dataset(name: str) -> Dataset:
         DataError: no such data set, not prepared (the message says what to fetch and where to put it), or damaged.
     """
     info = dataset_info(name)
-    manifest = read_manifest(info, parquet_directory(name))
+    manifest = read_manifest(name, parquet_directory(name))
     ensure_mapped(manifest)
     train, test = (_image_set(open_mapped(manifest, split)) for split in ("train", "test"))
     return Dataset(info, manifest.digest, manifest.source, train, test)

@@ -246,6 +246,8 @@ def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | No
         notes.append("the methods were planned with different seeds, so they are compared unpaired (Welch)")
     elif alone:
         notes.append(f"compared on seeds {_listed(common)}; only one method has finished on {_listed(alone)}")
+    if answer.difference.spread == 0:
+        notes.append("all seeds give the same difference, so its interval has no width; more seeds would show a spread")
     return notes
 
 

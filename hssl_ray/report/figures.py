@@ -14,9 +14,11 @@ from hssl_ray.report.comparison import Cell, Comparison, Pair, Question
 from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, SETTINGS, canvas, to_svg
 from hssl_ray.report.wording import Scale, method_name
 
+ROWS = 40  # a figure longer than some screens is a table
+
 
 def difference_figure(comparison: Comparison) -> str:
-    """Every pair's difference on one axis with the margin as a band.
+    """The differences of the first `ROWS` pairs on one axis, with the margin as a band.
 
     The thick bar is the interval that decides equivalence (inside the band), the thin one decides difference (clear of
     zero), the dots are single pairs of seeds.
@@ -24,7 +26,7 @@ def difference_figure(comparison: Comparison) -> str:
     question = comparison.question
     scale = Scale(question.metric)
     factor = 100 if scale.percent else 1
-    pairs = [pair for pair in comparison.pairs if pair.answer]
+    pairs = [pair for pair in comparison.pairs if pair.answer][:ROWS]
     with mpl.rc_context(SETTINGS):
         figure, axes = canvas(0.75 + 0.5 * len(pairs))
         axes.axvspan(-factor * question.margin, factor * question.margin, color=BAND.drawn, linewidth=0)

@@ -15,12 +15,12 @@ from hssl_ray.report import wording
 from hssl_ray.report.compare import cell_curves
 from hssl_ray.report.comparison import Comparison, Pair
 from hssl_ray.report.cost import cost_table, health_table, one_pass_against_two
-from hssl_ray.report.figures import curve_figure, curve_metrics, difference_figure, seed_figure
+from hssl_ray.report.figures import ROWS, curve_figure, curve_metrics, difference_figure, seed_figure
 from hssl_ray.report.progress import progress
 from hssl_ray.report.wording import NOTHING, Scale, TextTable
 from hssl_ray.trial.config import TrialConfig
 
-DRAWN = 12  # pairs with figures of their own; the tables and the first figure have all
+DRAWN = 8  # pairs with figures of their own; the tables and the first figure have all
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: S
         history: one row per trial, epoch and metric; may be empty.
     """
     page = _environment().get_template("page.html.j2")
-    answered = any(pair.answer for pair in comparison.pairs)
+    answered = sum(pair.answer is not None for pair in comparison.pairs)
     curves = cell_curves(history, comparison.question.confidence)
     return page.render(
         info=info,
@@ -70,6 +70,7 @@ def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: S
         cells=wording.cell_table(comparison),
         gaps=wording.gap_table(comparison) if comparison.gaps else None,
         overview=_inline(difference_figure(comparison)) if answered else None,
+        beyond=max(0, answered - ROWS),
         sections=[_section(pair, comparison, curves) for pair in comparison.pairs[:DRAWN]],
         left_out=len(comparison.pairs[DRAWN:]),
         cost=cost_table(results),

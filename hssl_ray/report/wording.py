@@ -195,13 +195,13 @@ def markdown(comparison: Comparison) -> str:
 
 
 def seeds_needed_text(answer: Answer | None) -> str:
-    """`0`, `about 8`, or why more seeds are no answer."""
+    """`0`, `about 8`, or `2 or more` where there is no interval to judge by; `–` where more seeds do not help."""
     if answer is None:
-        return "at least 2 per method"
+        return "2 or more"
     missing = answer.seeds_missing
     if missing is None:
-        return "no number decides"
-    return f"about {missing} per method" if missing else "0"
+        return NOTHING
+    return f"about {missing}" if missing else "0"
 
 
 def _sentence(pair: Pair, question: Question) -> str:

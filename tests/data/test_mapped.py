@@ -49,10 +49,9 @@ def test_a_stray_write_reaches_neither_the_file_nor_another_opening(prepared: Pr
 # A process says that it is ready, waits for the word, opens the data set, and says which file it got.
 _OPENER = """
 import sys
-from hssl_ray.data.catalog import CATALOG
 from hssl_ray.data.manifest import parquet_directory, read_manifest
 from hssl_ray.data.mapped import ensure_mapped, mapped_path, open_mapped
-manifest = read_manifest(CATALOG["mnist-mini"], parquet_directory("mnist-mini"))
+manifest = read_manifest("mnist-mini", parquet_directory("mnist-mini"))
 print("ready", flush=True)
 sys.stdin.readline()
 ensure_mapped(manifest)

@@ -107,7 +107,7 @@ def test_unfinished_trials_are_named(make_results: MakeResults) -> None:
     comparison = compare(
         make_results(
             {"method": "a_ssl", "values": [0.80, 0.81, ("planned", None)]},
-            {"method": "h_ssl", "values": [0.80, 0.81, ("failed", "out of memory")]},
+            {"method": "h_ssl", "values": [0.80, 0.812, ("failed", "out of memory")]},
         ),
         QUESTION,
     )
@@ -132,6 +132,14 @@ def test_one_seed_says_that_there_is_no_interval(make_results: MakeResults) -> N
     assert json.loads(one.to_json())["pairs"][0]["answer"] is None
     none = compare(make_results({"method": "a_ssl", "values": [("planned", None)]}), QUESTION)
     assert none.pairs[0].baseline and none.pairs[0].baseline.summary is None
+
+
+def test_seeds_without_any_spread_are_not_trusted_in_silence(make_results: MakeResults) -> None:
+    same = [{"method": method, "values": [0.75, 0.5]} for method in ("a_ssl", "h_ssl")]
+    (pair,) = compare(make_results(*same), QUESTION).pairs
+    assert pair.answer and pair.answer.verdict == "equivalent"
+    assert pair.notes[0].startswith("all seeds give the same difference, so its interval has no width")
+    assert compare(make_results(A, H), QUESTION).pairs[0].notes == ()
 
 
 def test_a_missing_partner_is_named(make_results: MakeResults) -> None:

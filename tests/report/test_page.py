@@ -124,9 +124,10 @@ def test_a_study_in_any_state_has_a_page(make_results: MakeResults, arms: list[d
 
 
 def test_many_settings_keep_the_page_small(make_results: MakeResults) -> None:
-    arms = [{**arm, "temperature": 0.1 + i / 100} for i in range(20) for arm in (A, {**A, "method": "h_ssl"})]
+    arms = [{**arm, "temperature": 0.1 + i / 100} for i in range(50) for arm in (A, {**A, "method": "h_ssl"})]
     text = page(make_results(*arms))
-    assert "8 more settings have no figures of their own here." in text
+    assert "42 more settings have no figures of their own here." in text
+    assert "10 more settings are in the table alone." in text
     assert len(text) < 2_000_000
 
 

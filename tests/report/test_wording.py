@@ -83,7 +83,7 @@ def test_no_answer_says_why(make_results: MakeResults) -> None:
     one = compare(make_results({"method": "a_ssl", "values": [0.8]}, {"method": "h_ssl", "values": [0.8]}), QUESTION)
     assert headline(one) == "No answer yet: rotation: n = 1: no interval, at least 2 seeds of both methods are needed."
     (row,) = pair_table(one).rows
-    assert row == ("rotation", "80.0 (1)", "80.0 (1)", "–", "no interval", "no answer", "at least 2 per method")
+    assert row == ("rotation", "80.0 (1)", "80.0 (1)", "–", "no interval", "no answer", "2 or more")
     lonely = compare(make_results(H), QUESTION)
     assert headline(lonely) == "No answer yet: the study has no a_ssl cell, so there is nothing to compare."
     assert pair_table(lonely).rows[0][1] == "not in the study"
