@@ -1,4 +1,4 @@
-"""Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020), stopping form.
+"""Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020).
 
 A pure ranking of numbers: it knows no engine and keeps no file. The clock is the trial's own epoch, so a trial that
 resumes from a checkpoint stands where it stood, and the rungs are rebuilt from the journals by `record`.
