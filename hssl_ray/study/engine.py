@@ -6,9 +6,11 @@ import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.sections import Resources
+from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -49,19 +51,10 @@ class TrialOptions:
     """What every trial of a sweep is given besides its config."""
 
     home: Path
+    scratch: Path
+    """A folder for what an engine needs while it runs; emptied by it before and after."""
     checkpoint_every: int = 5
     keep: int = 2
-
-
-class Resources(Protocol):
-    """What a trial occupies; `resources` of a study file. Never changes a result."""
-
-    @property
-    def workers(self) -> int: ...
-    @property
-    def cpus_per_worker(self) -> int: ...
-    @property
-    def gpus_per_worker(self) -> int: ...
 
 
 class Engine(Protocol):
@@ -94,16 +87,22 @@ class Summary:
 class Observer(Protocol):
     """Hears of everything that happens to a study, in the driver, in order."""
 
-    def study_opened(self, study: Any, planned_count: int) -> None:
+    def study_opened(self, study: Study, planned_count: int) -> None:
         """Before the first trial; `planned_count` includes the trials a search may still suggest."""
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
+        """Once for each trial that an earlier run began: its journal, and how its last attempt ended, if it did.
+
+        What the earlier run was told and could not pass on, because it was killed, is in there.
+        """
+
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         """Before an attempt. The epochs of earlier attempts follow as `trial_reported`, so some come twice."""
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """After every epoch."""
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """After an attempt; a failed one may be followed by another."""
 
     def study_closed(self, summary: Summary) -> None:
@@ -113,13 +112,15 @@ class Observer(Protocol):
 class NoObserver:
     """Hears and does nothing."""
 
-    def study_opened(self, study: Any, planned_count: int) -> None: ...
+    def study_opened(self, study: Study, planned_count: int) -> None: ...
 
-    def trial_started(self, planned: Planned, attempt: int) -> None: ...
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None: ...
 
-    def trial_reported(self, planned: Planned, record: Record) -> None: ...
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None: ...
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None: ...
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None: ...
+
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None: ...
 
     def study_closed(self, summary: Summary) -> None: ...
 
@@ -137,16 +138,19 @@ class Observers:
             except Exception:
                 log.exception("observer %s failed; the study goes on", type(observer).__name__)
 
-    def study_opened(self, study: Any, planned_count: int) -> None:
+    def study_opened(self, study: Study, planned_count: int) -> None:
         self._tell(lambda observer: observer.study_opened(study, planned_count))
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
+        self._tell(lambda observer: observer.replay(planned, records, outcome))
+
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         self._tell(lambda observer: observer.trial_started(planned, attempt))
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         self._tell(lambda observer: observer.trial_reported(planned, record))
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         self._tell(lambda observer: observer.trial_ended(planned, outcome))
 
     def study_closed(self, summary: Summary) -> None:

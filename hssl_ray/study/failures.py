@@ -13,6 +13,7 @@ TRACEBACK = "failure.txt"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LONGEST = 300
+_PEER_ERRORS = frozenset({"DistBackendError", "DistNetworkError"})
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -34,7 +35,28 @@ def cause_of(error: BaseException) -> Cause:
         # Some libraries write files by themselves and pass the system's message on as text.
         if (isinstance(link, OSError) and link.errno in _FULL) or "No space left on device" in str(link):
             return "disk_full"
+        # What a rank sees when another one is gone.
+        if type(link).__name__ in _PEER_ERRORS or "Connection closed by peer" in str(link):
+            return "worker_lost"
     return "error"
+
+
+def lost(message: str) -> str:
+    """`cause: one line` for a process that died, from what Ray says of it."""
+    said = message.lower()
+    cause: Cause = "worker_lost"
+    if "low on memory" in said or "memory pressure" in said or "outofmemoryerror" in said:
+        cause = "oom"
+    elif "preempted" in said:
+        cause = "preempted"
+    elif "node has died" in said or "nodediederror" in said or "raylet died" in said:
+        cause = "node_lost"
+    lines = [line.strip() for line in message.splitlines() if line.strip()]
+    return (
+        f"{cause}: {next((line for line in lines if 'died' in line or 'killed' in line), lines[0] if lines else '')}"[
+            :_LONGEST
+        ]
+    )
 
 
 def reason(cause: Cause, error: BaseException) -> str:

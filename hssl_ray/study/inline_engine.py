@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from hssl_ray.study.attempt import Decision, run_attempt
-from hssl_ray.study.engine import Resources, TrialOptions, TrialProgram
+from hssl_ray.study.engine import TrialOptions, TrialProgram
+from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep, Wait
 from hssl_ray.trial.journal import Record
 

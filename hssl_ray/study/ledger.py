@@ -10,12 +10,14 @@ from __future__ import annotations
 import os
 import socket
 import time
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Literal, Protocol, get_args
+from typing import Any, Literal, get_args
 
 from hssl_ray.study.layout import study_folder, trial_folder
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import Locked, RecordLog, read_json, read_log, write_json
 
@@ -67,39 +69,16 @@ class Outcome:
         return self.state == "failed" and self.cause in RETRYABLE
 
 
-class Planned(Protocol):
-    """What the ledger needs of a `spec.PlannedTrial`."""
-
-    @property
-    def trial_id(self) -> str: ...
-    @property
-    def config(self) -> TrialConfig: ...
-    @property
-    def cell(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-
-
-@dataclass(frozen=True)
-class TrialRow:
-    """A trial as the ledger remembers it."""
-
-    trial_id: str
-    name: str
-    cell: str
-    config: TrialConfig
-
-
 @dataclass(frozen=True)
 class Sample:
     """One suggestion of a search and the settings it got."""
 
+    search: str
+    """Digest of the search and the cell that it was made for; where they change, sampling starts anew."""
     cell: str
     number: int
     settings: dict[str, Any]
-    search: str
-    """Digest of the search that made it; a changed search starts anew."""
-    trials: tuple[TrialRow, ...] = ()
+    trials: tuple[PlannedTrial, ...] = ()
 
 
 @dataclass
@@ -109,18 +88,23 @@ class History:
     digest: str | None = None
     """Of the study as last planned."""
     study: dict[str, Any] = field(default_factory=dict)
-    planned: tuple[TrialRow, ...] = ()
-    samples: list[Sample] = field(default_factory=list)
+    planned: tuple[PlannedTrial, ...] = ()
+    searches: frozenset[str] = frozenset()
+    """Digests of the searches of the study as last planned."""
+    samples: dict[tuple[str, int], Sample] = field(default_factory=dict)
+    """By digest and number; one that is written again, with more seeds, replaces the old one."""
     attempts: dict[str, int] = field(default_factory=dict)
     started: dict[str, float] = field(default_factory=dict)
     """Trials started and not ended, with the time of the start."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """How the last attempt of each trial ended, unless a new one has begun."""
 
-    def trials(self) -> dict[str, TrialRow]:
+    def trials(self) -> dict[str, PlannedTrial]:
         """All trials of the study as last planned, each once, suggestions of its search included."""
         rows = {row.trial_id: row for row in self.planned}
-        for sample in self.samples:
+        for sample in self.samples.values():
+            if sample.search not in self.searches:
+                continue
             rows |= {row.trial_id: row for row in sample.trials if row.trial_id not in rows}
         return rows
 
@@ -139,9 +123,16 @@ class History:
             case "planned":
                 self.digest, self.study = event["digest"], event["study"]
                 self.planned = tuple(map(_row, event["trials"]))
+                self.searches = frozenset(event["searches"])
             case "sampled":
-                trials = tuple(map(_row, event["trials"]))
-                self.samples.append(Sample(event["cell"], event["number"], event["settings"], event["search"], trials))
+                sample = Sample(
+                    event["search"],
+                    event["cell"],
+                    event["number"],
+                    event["settings"],
+                    tuple(map(_row, event["trials"])),
+                )
+                self.samples[sample.search, sample.number] = sample
             case "started":
                 self.attempts[event["trial_id"]] = event["attempt"]
                 self.started[event["trial_id"]] = event["time"]
@@ -153,11 +144,12 @@ class History:
                 raise LedgerError(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray")
 
 
-def _row(data: dict[str, Any]) -> TrialRow:
-    return TrialRow(data["trial_id"], data["name"], data["cell"], TrialConfig.model_validate(data["config"]))
+def _row(data: dict[str, Any]) -> PlannedTrial:
+    config = TrialConfig.model_validate(data["config"])
+    return PlannedTrial(data["trial_id"], config, data["cell"], data["name"])
 
 
-def _plain(trial: Planned) -> dict[str, Any]:
+def _plain(trial: PlannedTrial) -> dict[str, Any]:
     config = trial.config.model_dump(mode="json", exclude_defaults=True)
     return {"trial_id": trial.trial_id, "name": trial.name, "cell": trial.cell, "config": config}
 
@@ -232,27 +224,36 @@ class Ledger:
         self._log.append(event)
         self.history.fold(event)
 
-    def planned(self, digest: str, study: dict[str, Any], trials: list[Planned]) -> None:
-        """The study as read now; nothing is written if it is the one planned last."""
-        if digest != self.history.digest:
-            self._add(
-                {"event": "planned", "digest": digest, "study": study, "trials": [_plain(trial) for trial in trials]}
-            )
+    def planned(
+        self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str] = ()
+    ) -> None:
+        """The study as read now; nothing is written if it is the one planned last.
 
-    def sampled(self, cell: str, number: int, settings: dict[str, Any], search: str, trials: list[Planned]) -> None:
+        Args:
+            digest: of the study.
+            study: what was read, as plain data.
+            trials: those planned ahead.
+            searches: digests of its searches, one a cell; see `Sample.search`.
+        """
+        if digest == self.history.digest:
+            return
+        rows = [_plain(trial) for trial in trials]
+        self._add({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": sorted(searches)})
+
+    def sampled(self, sample: Sample) -> None:
         """A suggestion, before any of its trials starts."""
         self._add(
             {
                 "event": "sampled",
-                "cell": cell,
-                "number": number,
-                "settings": settings,
-                "search": search,
-                "trials": [_plain(trial) for trial in trials],
+                "search": sample.search,
+                "cell": sample.cell,
+                "number": sample.number,
+                "settings": sample.settings,
+                "trials": [_plain(trial) for trial in sample.trials],
             }
         )
 
-    def started(self, trial: Planned, attempt: int) -> None:
+    def started(self, trial: PlannedTrial, attempt: int) -> None:
         """An attempt begins."""
         config = trial_folder(self.home, trial.trial_id) / "config.json"
         if not config.exists():

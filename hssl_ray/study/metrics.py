@@ -20,8 +20,8 @@ EpochMetric = Literal[
 FinalMetric = Literal["probe/ridge_top1"]
 """Reported with the last epoch alone."""
 
-Metric = EpochMetric | FinalMetric
+Metric = Literal[EpochMetric, FinalMetric]
 Goal = Literal["maximize", "minimize"]
 
 EPOCH_METRICS: tuple[str, ...] = get_args(EpochMetric)
-METRICS: tuple[str, ...] = EPOCH_METRICS + get_args(FinalMetric)
+METRICS: tuple[str, ...] = get_args(Metric)

@@ -8,7 +8,8 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import History, Outcome, TrialRow, read_history, running_driver
+from hssl_ray.study.ledger import History, Outcome, read_history, running_driver
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
 
@@ -90,7 +91,7 @@ def _config_types() -> dict[str, pa.DataType]:
     return types
 
 
-def _row(study: str, trial: TrialRow, history: History, outcome: Outcome | None, alive: bool) -> dict[str, Any]:
+def _row(study: str, trial: PlannedTrial, history: History, outcome: Outcome | None, alive: bool) -> dict[str, Any]:
     state: str
     if outcome is not None:
         state, reason = outcome.state, outcome.reason
@@ -112,11 +113,11 @@ def _row(study: str, trial: TrialRow, history: History, outcome: Outcome | None,
     }
 
 
-def _metrics(home: Path, trial: TrialRow, history: History, outcome: Outcome | None) -> dict[str, float]:
+def _metrics(home: Path, trial: PlannedTrial, history: History, outcome: Outcome | None) -> dict[str, float]:
     if outcome is not None:
         return outcome.metrics
     return last_metrics(_records(home, trial)) if trial.trial_id in history.started else {}
 
 
-def _records(home: Path, trial: TrialRow) -> list[Record]:
+def _records(home: Path, trial: PlannedTrial) -> list[Record]:
     return read_records(trial_folder(home, trial.trial_id) / JOURNAL)

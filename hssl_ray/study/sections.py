@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from decimal import Decimal
+from importlib.util import find_spec
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetPydanticSchema, Tag, model_validator
@@ -23,6 +25,15 @@ FIELDS: tuple[str, ...] = tuple(name for name in TrialConfig.model_fields if nam
 
 Number = TypeVar("Number", int, float)
 SamplerName = Literal["random", "tpe", "gp", "cmaes", "qmc"]
+
+
+_SAMPLER_PACKAGES = {"cmaes": "cmaes", "gp": "torch", "qmc": "scipy"}
+
+
+def missing_package(sampler: SamplerName) -> str | None:
+    """The package that a sampler needs beside Optuna and that is not installed here."""
+    package = _SAMPLER_PACKAGES.get(sampler)
+    return package if package and find_spec(package) is None else None
 
 
 class Range(BaseModel, Generic[Number]):
@@ -45,8 +56,8 @@ class Range(BaseModel, Generic[Number]):
             raise ValueError(f"low: must be above 0 for log: true, got {self.low}")
         if self.log and self.step is not None:
             raise ValueError(f"step: cannot go with log: true, got {self.step}")
-        if self.step is not None and self.step > self.high - self.low:
-            raise ValueError(f"step: must be at most high - low = {self.high - self.low}, got {self.step}")
+        if self.step is not None and (Decimal(str(self.high)) - Decimal(str(self.low))) % Decimal(str(self.step)):
+            raise ValueError(f"step: must divide high - low = {self.high - self.low}, got {self.step}")
         if not math.isfinite(self.high - self.low):
             raise ValueError(f"high: is too far from low = {self.low}, got {self.high}")
         return self

@@ -35,7 +35,7 @@ from hssl_ray.study.sections import (
 from hssl_ray.study.yaml_source import Loc
 from hssl_ray.trial.config import TrialConfig
 
-STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}\z"
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True)

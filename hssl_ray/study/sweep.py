@@ -5,29 +5,21 @@ Running a study again is how it is resumed: what is left is read from the ledger
 
 from __future__ import annotations
 
-import heapq
-import logging
 import signal
-import threading
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
-from types import FrameType
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
 from hssl_ray.study.attempt import Decision, Ending
-from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
+from hssl_ray.study.early_stop import Asha
+from hssl_ray.study.engine import Observers
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Ledger, Outcome, Planned, shared_outcome
+from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
-
-if TYPE_CHECKING:
-    from hssl_ray.study.spec import Study
-
-log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
@@ -38,7 +30,7 @@ class Interrupted(BaseException):
 class Assignment:
     """A trial to train now."""
 
-    trial: Planned
+    trial: PlannedTrial
     attempt: int
     """From 1, counted over the life of the study."""
 
@@ -48,20 +40,10 @@ class Wait:
     """Nothing to hand out until a running trial ends."""
 
 
-class EarlyStop(Protocol):
-    """When a trial is not worth its next epoch; `early_stop.Asha`."""
-
-    @property
-    def metric(self) -> str: ...
-
-    def decide(self, trial_id: str, epoch: int, value: float) -> bool:
-        """Take in a value; whether to stop the trial."""
-
-
 class Search(Protocol):
     """Trials that are suggested one after the other instead of planned ahead; see `sampled.SampledTrials`."""
 
-    def ask(self) -> tuple[Planned, ...] | Wait | None:
+    def ask(self) -> tuple[PlannedTrial, ...] | None:
         """The trials of the next suggestion; None when there are no more."""
 
     def tell(self, trial_id: str, outcome: Outcome) -> None:
@@ -73,7 +55,6 @@ class _Running:
     assignment: Assignment
     since: float = field(default_factory=time.monotonic)
     heard: set[tuple[int, int]] = field(default_factory=set)  # (epoch, attempt) told to the observers
-    stopped: bool = False
 
 
 class Sweep:
@@ -84,24 +65,24 @@ class Sweep:
         ledger: of the study; says what earlier runs did.
         observers: hear of every event.
         search: suggests more trials.
-        early_stop: its rungs are filled from the journals of all trials first, so that a restart forgets none.
+        early_stop: by cell, holding what earlier runs reported; empty where nothing is stopped early.
         max_retries: attempts after the first one, in this run, at a trial whose machine was lost.
     """
 
     def __init__(
         self,
-        trials: Iterable[Planned],
+        trials: Iterable[PlannedTrial],
         ledger: Ledger,
-        observers: Iterable[Observer] = (),
+        observers: Observers,
         *,
         search: Search | None = None,
-        early_stop: EarlyStop | None = None,
+        early_stop: Mapping[str, Asha] | None = None,
         max_retries: int = 0,
     ) -> None:
         self._ledger = ledger
-        self._observers = Observers(observers)
+        self._observers = observers
         self._search = search
-        self._early_stop = early_stop
+        self._early_stop = early_stop or {}
         self._max_retries = max_retries
         self._trials = {trial.trial_id: trial for trial in trials}
         self._queue = deque(self._trials.values())
@@ -113,7 +94,6 @@ class Sweep:
         self._interruptible = False
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
-        self._fill_rungs()
 
     # ---- what is left
 
@@ -128,18 +108,17 @@ class Sweep:
                     return self._hand(Assignment(trial, self._ledger.history.attempts.get(trial.trial_id, 0) + 1))
                 continue
             suggestion = None if self._search is None else self._search.ask()
-            if isinstance(suggestion, tuple):
+            if suggestion is not None:
                 self._add(suggestion)
                 continue
-            busy = bool(self._handed or self._running)
-            return Wait() if busy else None
+            return Wait() if self._handed or self._running else None
         return None
 
     def _hand(self, assignment: Assignment) -> Assignment:
         self._handed[assignment.trial.trial_id] = assignment
         return assignment
 
-    def _add(self, trials: tuple[Planned, ...]) -> None:
+    def _add(self, trials: tuple[PlannedTrial, ...]) -> None:
         for trial in trials:
             if trial.trial_id not in self._trials:
                 self._trials[trial.trial_id] = trial
@@ -147,7 +126,7 @@ class Sweep:
             elif trial.trial_id in self._settled and self._search is not None:
                 self._search.tell(trial.trial_id, self._ledger.history.outcomes[trial.trial_id])
 
-    def _settle(self, trial: Planned) -> bool:
+    def _settle(self, trial: PlannedTrial) -> bool:
         """Whether a trial needs no attempt, because this study or another one is done with it."""
         known = self._ledger.history.outcomes.get(trial.trial_id)
         if known is not None and self._is_done(known):
@@ -166,7 +145,7 @@ class Sweep:
 
     def _is_done(self, outcome: Outcome) -> bool:
         if outcome.state == "pruned":
-            return self._early_stop is not None  # without it the trial is wanted whole
+            return bool(self._early_stop)  # without it the trial is wanted whole
         return outcome.state in ("finished", "diverged")
 
     def _close(self, trial_id: str, outcome: Outcome) -> None:
@@ -190,13 +169,12 @@ class Sweep:
         if running is None:  # recorded as killed a moment ago
             return "stop"
         self._tell(running, record)
-        if self._early_stop is None or self._early_stop.metric not in record.metrics:
+        trial = running.assignment.trial
+        rungs = self._early_stop.get(trial.cell)
+        if rungs is None or rungs.metric not in record.metrics:
             return "continue"
-        stop = self._early_stop.decide(trial_id, record.epoch, record.metrics[self._early_stop.metric])
-        if stop and record.epoch < running.assignment.trial.config.epochs:
-            running.stopped = True
-            return "stop"
-        return "continue"
+        stop = rungs.decide(trial_id, record.epoch, record.metrics[rungs.metric])
+        return "stop" if stop and record.epoch < trial.config.epochs else "continue"
 
     def ended(self, trial_id: str, ending: Ending) -> None:
         """The attempt is over. It is tried again if its machine was lost and retries are left."""
@@ -218,11 +196,6 @@ class Sweep:
         else:
             self._close(trial_id, outcome)
 
-    def was_stopped(self, trial_id: str) -> bool:
-        """Whether the running attempt was told to stop."""
-        running = self._running.get(trial_id)
-        return running is not None and running.stopped
-
     def abandon(self, why: str) -> None:
         """Record every running attempt as killed; the next run of the study takes them up where they stand."""
         for trial_id in list(self._running):
@@ -235,6 +208,12 @@ class Sweep:
         self.interrupted = signal_number
         if self._interruptible:
             raise Interrupted(signal_number)
+
+    def end_if_interrupted(self) -> None:
+        """For engines that look for signals by themselves: record what runs, then raise `Interrupted`."""
+        if self.interrupted is not None:
+            self.abandon(signal.Signals(self.interrupted).name)
+            raise Interrupted(self.interrupted)
 
     @contextmanager
     def interruptible(self) -> Iterator[None]:
@@ -272,75 +251,3 @@ class Sweep:
         for record in records:
             self._tell(running, record)
         return records
-
-    def _fill_rungs(self) -> None:
-        stop = self._early_stop
-        if stop is None:
-            return
-        journals = [
-            [(record.time, trial_id, record) for record in self._records(trial_id)] for trial_id in self._trials
-        ]
-        for _, trial_id, record in heapq.merge(*journals, key=lambda row: (row[0], row[1])):
-            if stop.metric in record.metrics:
-                stop.decide(trial_id, record.epoch, record.metrics[stop.metric])
-
-
-def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[Observer] = ()) -> Summary:
-    """Run what is left of a study, until it is done or a signal ends it.
-
-    SIGTERM and the first Ctrl-C end it in order: running trials are recorded as killed and resume on the next run. A
-    second one ends the process at once.
-
-    Args:
-        study: as read from its file.
-        home: see `hssl_ray.data.home`.
-        engine: runs the trials.
-        observers: hear of every event.
-
-    Raises:
-        StudyLocked: another driver is running the study.
-        LedgerError: a newer version of this program ran it.
-        ValueError: the machine can never hold one of its trials.
-    """
-    since = time.monotonic()
-    planned = list(study.planned())
-    with Ledger.open(home, study.study) as ledger:
-        ledger.planned(study.digest, study.model_dump(mode="json"), planned)
-        sweep = Sweep(planned, ledger, observers, max_retries=study.resilience.max_retries)
-        everyone = Observers(observers)
-        everyone.study_opened(study, len(planned))
-        options = TrialOptions(home, study.checkpoints.every_epochs, study.checkpoints.keep)
-        why = "the driver failed"
-        try:
-            with _signals_to(sweep):
-                engine.run(sweep, study.resources, options)
-        except Interrupted:
-            pass  # what a signal asks for is done below
-        finally:
-            if sweep.interrupted is not None:
-                why = signal.Signals(sweep.interrupted).name
-            sweep.abandon(why)
-            summary = Summary(sweep.counts(), time.monotonic() - since, sweep.interrupted)
-            everyone.study_closed(summary)
-        return summary
-
-
-@contextmanager
-def _signals_to(sweep: Sweep) -> Iterator[None]:
-    """Send SIGINT and SIGTERM to the sweep; the second of them has its usual effect."""
-    if threading.current_thread() is not threading.main_thread():
-        yield  # only a main thread hears signals
-        return
-
-    def handle(number: int, frame: FrameType | None) -> None:
-        for name in before:
-            signal.signal(name, signal.SIG_DFL)
-        log.warning("%s: ending the study; once more ends it at once", signal.Signals(number).name)
-        sweep.interrupt(number)
-
-    before = {name: signal.signal(name, handle) for name in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for name, handler in before.items():
-            signal.signal(name, signal.SIG_DFL if handler is None else handler)

@@ -1,16 +1,14 @@
-"""Stand-ins for `train_trial` and a study, for the tests of sweep and engines. Processes of a cluster import them."""
+"""A stand-in for `train_trial`, and studies of it, for the tests of sweep and engines. A cluster imports it."""
 
 import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
-from functools import cached_property
-from hashlib import sha256
+from collections.abc import Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
+
+from hssl_ray.study.spec import PlannedTrial, Study
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.trial.config import TrialConfig
@@ -75,45 +73,28 @@ def epochs_trained(home: Path, trial_id: str) -> list[int]:
     return [int(line.split()[0]) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-@dataclass(frozen=True)
-class Trial:
-    """As `spec.PlannedTrial`."""
-
-    config: TrialConfig
-    cell: str = "h_ssl-rotation"
-
-    @property
-    def trial_id(self) -> str:
-        return self.config.trial_id
-
-    @property
-    def name(self) -> str:
-        return f"{self.cell}-s{self.config.seed}"
+def trial(seed: int = 0, temperature: float = 0.1, epochs: int = 3) -> PlannedTrial:
+    """A trial as `study` plans it."""
+    config = TrialConfig(seed=seed, temperature=temperature, epochs=epochs, warmup_epochs=0)
+    cell = f"h_ssl-rotation-temperature={temperature}"
+    return PlannedTrial(config.trial_id, config, cell, f"{cell}-s{seed}")
 
 
-def trial(seed: int = 0, temperature: float = 0.1, epochs: int = 3, **changes: Any) -> Trial:
-    """A trial of a few epochs."""
-    return Trial(TrialConfig(seed=seed, temperature=temperature, epochs=epochs, warmup_epochs=0, **changes))
-
-
-@dataclass(frozen=True)
-class FakeStudy:
-    """As `spec.Study`, with its trials given."""
-
-    trials: tuple[Trial, ...]
-    study: str = "fake"
-    resources: Any = field(default_factory=lambda: SimpleNamespace(workers=1, cpus_per_worker=1, gpus_per_worker=0))
-    checkpoints: Any = field(default_factory=lambda: SimpleNamespace(every_epochs=2, keep=2))
-    resilience: Any = field(default_factory=lambda: SimpleNamespace(max_retries=2))
-    search: None = None
-    early_stop: Any = None
-
-    @cached_property
-    def digest(self) -> str:
-        return sha256(" ".join(trial.trial_id for trial in self.trials).encode()).hexdigest()
-
-    def planned(self) -> Iterator[Trial]:
-        yield from self.trials
-
-    def model_dump(self, mode: str = "python") -> dict[str, Any]:
-        return {"study": self.study}
+def study(
+    seeds: int | list[int] = 1,
+    temperatures: Sequence[float] = (0.1,),
+    epochs: int = 3,
+    name: str = "fake",
+    **sections: Any,
+) -> Study:
+    """A study of short trials with a checkpoint every second epoch; see `train` for the temperatures."""
+    return Study.model_validate(
+        {
+            "study": name,
+            "base": {"epochs": epochs, "warmup_epochs": 0},
+            "grid": {"temperature": list(temperatures)},
+            "seeds": seeds,
+            "checkpoints": {"every_epochs": 2, "keep": 2},
+            **sections,
+        }
+    )

@@ -8,22 +8,23 @@ import textwrap
 from pathlib import Path
 
 import pytest
+from hssl_ray.study.spec import Study
 
 from hssl_ray.study.engine import TrialProgram
 from hssl_ray.study.failures import TRACEBACK, cause_of, reason
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import read_history
-from hssl_ray.study.sweep import run_study
+from hssl_ray.study.run import run_study
 from hssl_ray.trial.journal import JOURNAL, read_records
-from tests.study.engine_programs import PROGRAM, FakeStudy, Trial, epochs_trained, latest_checkpoint, train, trial
+from tests.study.engine_programs import PROGRAM, epochs_trained, latest_checkpoint, study, train, trial
 
 
-def run(home: Path, *trials: Trial, program: TrialProgram = PROGRAM) -> dict[str, int]:
-    return run_study(FakeStudy(trials), home=home, engine=InlineEngine(program)).counts  # type: ignore[arg-type]
+def run(home: Path, asked: Study, program: TrialProgram = PROGRAM) -> dict[str, int]:
+    return run_study(asked, home=home, engine=InlineEngine(program)).counts
 
 
 def test_trials_run_in_order_and_leave_journal_config_and_outcome(tmp_path: Path) -> None:
-    assert run(tmp_path, trial(0), trial(1)) == {"finished": 2}
+    assert run(tmp_path, study(seeds=2)) == {"finished": 2}
     for seed in (0, 1):
         folder = tmp_path / "trials" / trial(seed).trial_id
         assert {path.name for path in folder.iterdir()} >= {"config.json", JOURNAL, "outcome.json", "checkpoints"}
@@ -35,8 +36,8 @@ def test_trials_run_in_order_and_leave_journal_config_and_outcome(tmp_path: Path
 
 
 def test_failures_are_named_and_the_others_go_on(tmp_path: Path) -> None:
-    broken, nan, full, healthy = (trial(temperature=value) for value in (0.5, 0.6, 0.8, 0.1))
-    assert run(tmp_path, broken, nan, full, healthy) == {"failed": 2, "diverged": 1, "finished": 1}
+    broken, nan, full = (trial(temperature=value) for value in (0.5, 0.6, 0.8))
+    assert run(tmp_path, study(temperatures=[0.5, 0.6, 0.8, 0.1])) == {"failed": 2, "diverged": 1, "finished": 1}
     outcomes = read_history(tmp_path, "fake").outcomes
     assert outcomes[broken.trial_id].reason == "error: RuntimeError: broken on purpose"
     assert outcomes[nan.trial_id].reason == "diverged: TrialDiverged: epoch 2: train/loss must stay finite, got nan"
@@ -61,8 +62,8 @@ def test_a_trial_resumes_from_its_checkpoint(tmp_path: Path) -> None:
 
         train(args[0], dying, *args[2:], **options)  # type: ignore[arg-type]
 
-    assert run(tmp_path, one, program=TrialProgram(die_at_4, latest_checkpoint)) == {"failed": 1}
-    assert run(tmp_path, one) == {"finished": 1}
+    assert run(tmp_path, study(epochs=5), TrialProgram(die_at_4, latest_checkpoint)) == {"failed": 1}
+    assert run(tmp_path, study(epochs=5)) == {"finished": 1}
     assert epochs_trained(tmp_path, one.trial_id) == [1, 2, 3, 3, 4, 5]
     records = read_records(tmp_path / "trials" / one.trial_id / JOURNAL)
     assert [(record.epoch, record.attempt) for record in records] == [(1, 1), (2, 1), (3, 2), (4, 2), (5, 2)]
@@ -73,25 +74,24 @@ def test_a_checkpoint_ahead_of_the_journal_is_not_resumed_from(tmp_path: Path, l
     """Killed between checkpoint 4 and its record, or record 3 damaged: no epoch stays without a record."""
     one = trial(epochs=5)
     folder = tmp_path / "trials" / one.trial_id
-    assert run(tmp_path, trial(epochs=5)) == {"finished": 1}
+    assert run(tmp_path, study(epochs=5)) == {"finished": 1}
     (folder / "outcome.json").unlink()
     (tmp_path / "studies" / "fake" / "ledger.jsonl").unlink()
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
     (folder / JOURNAL).write_bytes(b"".join(lines[: lost - 1]))
     (folder / "trained.txt").unlink()
-    assert run(tmp_path, one) == {"finished": 1}
+    assert run(tmp_path, study(epochs=5)) == {"finished": 1}
     assert epochs_trained(tmp_path, one.trial_id) == [3, 4, 5]
     assert [record.epoch for record in read_records(folder / JOURNAL)] == [1, 2, 3, 4, 5]
 
 
 SLOW = """
-    import os, sys
+    import sys
     from pathlib import Path
     from hssl_ray.study.inline_engine import InlineEngine
-    from hssl_ray.study.sweep import run_study
-    from tests.study.engine_programs import FakeStudy, PROGRAM, trial
-    study = FakeStudy((trial(0, epochs=300), trial(1)))
-    summary = run_study(study, home=Path(sys.argv[1]), engine=InlineEngine(PROGRAM))
+    from hssl_ray.study.run import run_study
+    from tests.study.engine_programs import PROGRAM, study
+    summary = run_study(study(seeds=2, epochs=300), home=Path(sys.argv[1]), engine=InlineEngine(PROGRAM))
     print(summary.counts, flush=True)
     sys.exit(128 + summary.interrupted)
 """
@@ -114,17 +114,14 @@ def test_a_signal_ends_in_order_and_the_trial_is_taken_up_again(tmp_path: Path, 
     outcome = read_history(tmp_path, "fake").outcomes[one.trial_id]
     assert (outcome.state, outcome.reason) == ("killed", f"interrupted: {number.name}")
     before = len(epochs_trained(tmp_path, one.trial_id))
-    assert run(tmp_path, trial(0, epochs=300), trial(1)) == {"finished": 2}
+    assert run(tmp_path, study(seeds=2, epochs=300)) == {"finished": 2}
     assert len(epochs_trained(tmp_path, one.trial_id)) <= 300 + 2
     assert before >= 5
 
 
 def test_more_than_one_worker_is_refused(tmp_path: Path) -> None:
-    from types import SimpleNamespace
-
-    study = FakeStudy((trial(),), resources=SimpleNamespace(workers=2, cpus_per_worker=1, gpus_per_worker=0))
     with pytest.raises(ValueError, match=r"resources\.workers: the inline engine has 1, got 2"):
-        run_study(study, home=tmp_path, engine=InlineEngine(PROGRAM))  # type: ignore[arg-type]
+        run(tmp_path, study(resources={"workers": 2}))
 
 
 class OutOfMemoryError(RuntimeError):

@@ -6,20 +6,28 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hssl_ray.study.early_stop import Asha
+from hssl_ray.study.search import Sampler
+from hssl_ray.study.sections import Resources
+from hssl_ray.study.spec import PlannedTrial, Study
 
 from hssl_ray.study.attempt import Ending
-from hssl_ray.study.engine import Resources, Summary, TrialOptions
+from hssl_ray.study.engine import Observers, Summary, TrialOptions
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Ledger, Outcome, Planned
-from hssl_ray.study.sweep import Assignment, Sweep, Wait, run_study
+from hssl_ray.study.ledger import Ledger, Outcome, read_history
+from hssl_ray.study.results import results_table
+from hssl_ray.study.run import run_study
+from hssl_ray.study.sampled import SampledTrials
+from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
-from tests.study.engine_programs import FakeStudy, Trial, trial
+from tests.study.engine_programs import study, trial
 
+SILENT = Observers(())
 FINISHED = Ending("finished")
 LOST = Ending("failed", "worker_lost: gone")
 
 
-def train_to(home: Path, one: Planned, epochs: int | None = None, attempt: int = 1) -> list[Record]:
+def train_to(home: Path, one: PlannedTrial, epochs: int | None = None, attempt: int = 1) -> list[Record]:
     """The records that a trial's worker would add to its journal."""
     with Journal(trial_folder(home, one.trial_id) / JOURNAL) as journal:
         done = len(journal.records())
@@ -57,16 +65,20 @@ class Diary:
 
     events: list[tuple[Any, ...]] = field(default_factory=list)
 
-    def study_opened(self, study: Any, planned_count: int) -> None:
+    def study_opened(self, study: Study, planned_count: int) -> None:
         self.events.append(("opened", study.study, planned_count))
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
+        epochs = [record.epoch for record in records]
+        self.events.append(("replay", planned.trial_id, epochs, None if outcome is None else outcome.state))
+
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         self.events.append(("started", planned.trial_id, attempt))
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         self.events.append(("reported", planned.trial_id, record.epoch))
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         self.events.append(("ended", planned.trial_id, outcome.state))
 
     def study_closed(self, summary: Summary) -> None:
@@ -76,25 +88,22 @@ class Diary:
         return [event[1:] for event in self.events if event[0] == kind]
 
 
-def run(trials: Iterable[Trial], home: Path, engine: LoopEngine, *observers: Any, name: str = "fake") -> Summary:
-    return run_study(FakeStudy(tuple(trials), name), home=home, engine=engine, observers=observers)  # type: ignore[arg-type]
+def run(asked: Study, home: Path, engine: LoopEngine, *observers: Any) -> dict[str, int]:
+    return run_study(asked, home=home, engine=engine, observers=observers).counts
 
 
 def test_a_study_run_again_does_nothing(tmp_path: Path) -> None:
-    trials = [trial(seed) for seed in range(3)]
     first, second = LoopEngine(), LoopEngine()
-    summary = run(trials, tmp_path, first)
-    assert first.ran == [(one.trial_id, 1) for one in trials]
-    assert summary.counts == {"finished": 3}
-    assert summary.ended_well
-    assert run(trials, tmp_path, second).counts == {"finished": 3}
+    assert run(study(seeds=3), tmp_path, first) == {"finished": 3}
+    assert first.ran == [(trial(seed).trial_id, 1) for seed in range(3)]
+    assert run(study(seeds=3), tmp_path, second) == {"finished": 3}
     assert second.ran == []
 
 
-def test_a_study_with_more_trials_runs_the_new_ones(tmp_path: Path) -> None:
-    run([trial(0)], tmp_path, LoopEngine())
+def test_a_study_with_more_seeds_runs_the_new_ones(tmp_path: Path) -> None:
+    run(study(seeds=1), tmp_path, LoopEngine())
     engine = LoopEngine()
-    assert run([trial(0), trial(1)], tmp_path, engine).counts == {"finished": 2}
+    assert run(study(seeds=2), tmp_path, engine) == {"finished": 2}
     assert engine.ran == [(trial(1).trial_id, 1)]
 
 
@@ -102,41 +111,41 @@ def test_a_study_with_more_trials_runs_the_new_ones(tmp_path: Path) -> None:
 def test_a_lost_machine_is_retried_so_often_and_no_more(tmp_path: Path, cause: str) -> None:
     """max_retries is 2: three attempts in one run. The next run is a new chance."""
     engine = LoopEngine(lambda assignment: Ending("failed", f"{cause}: gone"))
-    summary = run([trial()], tmp_path, engine)
+    summary = run_study(study(), home=tmp_path, engine=engine)
     assert [attempt for _, attempt in engine.ran] == [1, 2, 3]
     assert summary.counts == {"failed": 1}
     assert not summary.ended_well
     again = LoopEngine()
-    run([trial()], tmp_path, again)
+    assert run_study(study(), home=tmp_path, engine=again).ended_well
     assert again.ran == [(trial().trial_id, 4)]
 
 
 @pytest.mark.parametrize("cause", ["error", "oom", "disk_full"])
 def test_what_would_fail_again_is_tried_once_a_run(tmp_path: Path, cause: str) -> None:
     engine = LoopEngine(lambda assignment: Ending("failed", f"{cause}: text"))
-    assert run([trial()], tmp_path, engine).counts == {"failed": 1}
+    assert run(study(), tmp_path, engine) == {"failed": 1}
     assert len(engine.ran) == 1
 
 
 def test_a_diverged_trial_is_never_tried_again(tmp_path: Path) -> None:
     """Not in this run, not in the next, not in another study."""
-    run([trial()], tmp_path, LoopEngine(lambda assignment: Ending("diverged", "diverged: nan")))
+    run(study(), tmp_path, LoopEngine(lambda assignment: Ending("diverged", "diverged: nan")))
     for name in ("fake", "other"):
         engine = LoopEngine()
-        assert run([trial()], tmp_path, engine, name=name).counts == {"diverged": 1}
+        assert run(study(name=name), tmp_path, engine) == {"diverged": 1}
         assert engine.ran == []
 
 
 def test_the_last_retry_counts(tmp_path: Path) -> None:
     engine = LoopEngine(lambda assignment: FINISHED if assignment.attempt == 3 else LOST)
-    assert run([trial()], tmp_path, engine).counts == {"finished": 1}
+    assert run(study(), tmp_path, engine) == {"finished": 1}
 
 
 def test_another_study_takes_a_finished_trial_over_and_tells_its_observers(tmp_path: Path) -> None:
     shared, own = trial(0), trial(1)
-    run([shared], tmp_path, LoopEngine())
+    run(study(seeds=1), tmp_path, LoopEngine())
     engine, diary = LoopEngine(), Diary()
-    assert run([shared, own], tmp_path, engine, diary, name="other").counts == {"finished": 2}
+    assert run(study(seeds=2, name="other"), tmp_path, engine, diary) == {"finished": 2}
     assert engine.ran == [(own.trial_id, 1)]
     assert ("started", shared.trial_id, 1) in diary.events
     assert [epoch for trial_id, epoch in diary.of("reported") if trial_id == shared.trial_id] == [1, 2, 3]
@@ -147,7 +156,7 @@ def test_observers_hear_every_epoch_once_an_attempt(tmp_path: Path) -> None:
     """Also those whose report was lost with the worker: the journal has them."""
     one, diary = trial(epochs=4), Diary()
     with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([one], ledger, [diary], max_retries=1)
+        sweep = Sweep([one], ledger, Observers([diary]), max_retries=1)
         sweep.next()
         sweep.started(one.trial_id)
         records = train_to(tmp_path, one, epochs=3)
@@ -160,14 +169,14 @@ def test_observers_hear_every_epoch_once_an_attempt(tmp_path: Path) -> None:
 
 def test_an_observer_that_raises_ends_nothing(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     class Broken(Diary):
-        def trial_started(self, planned: Planned, attempt: int) -> None:
+        def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
             raise RuntimeError("tracking server is gone")
 
-        def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+        def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
             raise KeyError("run")
 
     healthy = Diary()
-    assert run([trial(0), trial(1)], tmp_path, LoopEngine(), Broken(), healthy).counts == {"finished": 2}
+    assert run(study(seeds=2), tmp_path, LoopEngine(), Broken(), healthy) == {"finished": 2}
     assert len(healthy.of("ended")) == 2
     assert "tracking server is gone" in caplog.text
 
@@ -176,7 +185,7 @@ def test_a_trial_that_returns_early_is_not_finished(tmp_path: Path) -> None:
     """A trial without its last epoch has no result; counting it as finished would put holes into the comparison."""
     one = trial(epochs=3)
     with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([one], ledger)
+        sweep = Sweep([one], ledger, SILENT)
         sweep.next()
         sweep.started(one.trial_id)
         train_to(tmp_path, one, epochs=2)
@@ -185,15 +194,15 @@ def test_a_trial_that_returns_early_is_not_finished(tmp_path: Path) -> None:
 
 
 def test_an_outcome_holds_the_last_value_of_every_metric(tmp_path: Path) -> None:
-    run([trial(epochs=3)], tmp_path, LoopEngine())
-    with Ledger.open(tmp_path, "fake") as ledger:
-        assert ledger.history.outcomes[trial(epochs=3).trial_id].metrics == {"epoch": 3.0, "train/loss": 1 / 3}
+    run(study(), tmp_path, LoopEngine())
+    metrics = read_history(tmp_path, "fake").outcomes[trial().trial_id].metrics
+    assert metrics == {"epoch": 3.0, "train/loss": 1 / 3}
 
 
 def test_next_waits_for_what_runs_and_ends_when_nothing_does(tmp_path: Path) -> None:
     one = trial()
     with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([one], ledger)
+        sweep = Sweep([one], ledger, SILENT)
         assert sweep.next() == Assignment(one, 1)
         assert sweep.next() == Wait()  # handed out: it may come back for a retry
         sweep.started(one.trial_id)
@@ -203,48 +212,72 @@ def test_next_waits_for_what_runs_and_ends_when_nothing_does(tmp_path: Path) -> 
         assert sweep.next() is None
 
 
-@dataclass
-class StopAt:
-    """Stops every trial at an epoch, and remembers what it was told."""
-
-    epoch: int
-    metric: str = "train/loss"
-    told: list[tuple[str, int]] = field(default_factory=list)
-
-    def decide(self, trial_id: str, epoch: int, value: float) -> bool:
-        self.told.append((trial_id, epoch))
-        return epoch >= self.epoch
+def rungs(grace: int = 1, epochs: int = 9) -> dict[str, Asha]:
+    return {trial().cell: Asha(grace, 2, epochs, "train/loss", "minimize")}
 
 
-def test_early_stop_is_asked_each_epoch_and_never_takes_the_last_one(tmp_path: Path) -> None:
-    one = trial(epochs=3)
-    for epoch, decisions in ((2, ["continue", "stop"]), (3, ["continue", "continue", "continue"])):
-        with Ledger.open(tmp_path, f"s{epoch}") as ledger:
-            sweep = Sweep([one], ledger, early_stop=StopAt(epoch))
-            sweep.next()
-            sweep.started(one.trial_id)
-            records = [Record(n, {"train/loss": 1 / n}) for n in range(1, len(decisions) + 1)]
-            assert [sweep.reported(one.trial_id, record) for record in records] == decisions
-
-
-def test_a_restart_fills_the_rungs_from_all_journals_in_order_of_time(tmp_path: Path) -> None:
-    first, second = trial(0), trial(1)
-    train_to(tmp_path, first, epochs=1)
-    train_to(tmp_path, second, epochs=1)
-    train_to(tmp_path, first, epochs=2)
-    stop = StopAt(9)
+def test_a_weak_trial_is_stopped_at_a_rung(tmp_path: Path) -> None:
+    """The second trial is worse than the first at epoch 1: it stops there. The first one goes on."""
     with Ledger.open(tmp_path, "s") as ledger:
-        Sweep([second, first], ledger, early_stop=stop)
-    assert stop.told == [(first.trial_id, 1), (second.trial_id, 1), (first.trial_id, 2)]
+        sweep = Sweep([trial(0), trial(1)], ledger, SILENT, early_stop=rungs())
+        for seed, decision in ((0, "continue"), (1, "stop")):
+            sweep.next()
+            sweep.started(trial(seed).trial_id)
+            assert sweep.reported(trial(seed).trial_id, Record(1, {"train/loss": float(seed)})) == decision
 
 
-def test_a_pruned_trial_stays_pruned_while_the_study_stops_early(tmp_path: Path) -> None:
-    """Without early stop the trial is wanted whole."""
+def test_the_last_epoch_is_never_stopped(tmp_path: Path) -> None:
+    """A trial at its end is finished, whatever the ranking says."""
+    stop = rungs(grace=3)
+    stop[trial().cell].record("better", 3, 0.0)
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(epochs=3)], ledger, SILENT, early_stop=stop)
+        sweep.next()
+        sweep.started(trial(epochs=3).trial_id)
+        assert sweep.reported(trial(epochs=3).trial_id, Record(3, {"train/loss": 9.0})) == "continue"
+
+
+def test_a_restart_forgets_no_rung(tmp_path: Path) -> None:
+    """A trial of the second run is ranked against those that the first run trained."""
+    early_stop = {"grace_epochs": 1, "reduction_factor": 2, "metric": "train/loss", "goal": "minimize"}
+    run(study(seeds=1, epochs=9, early_stop=early_stop), tmp_path, LoopEngine())
+    decisions = []
+
+    class OneEpoch(LoopEngine):
+        def run(self, sweep: Sweep, resources: Resources, options: TrialOptions) -> None:
+            assignment = sweep.next()
+            assert isinstance(assignment, Assignment)
+            trial_id = assignment.trial.trial_id
+            sweep.started(trial_id)
+            decisions.append(sweep.reported(trial_id, Record(1, {"train/loss": 99.0})))
+            sweep.ended(trial_id, Ending("pruned", "pruned: stopped early"))
+
+    counts = run(study(seeds=2, epochs=9, early_stop=early_stop), tmp_path, OneEpoch())
+    assert decisions == ["stop"]
+    assert counts == {"finished": 1, "pruned": 1}
+    engine = LoopEngine()
+    run(study(seeds=2, epochs=9, early_stop=early_stop), tmp_path, engine)
+    assert engine.ran == []
+
+
+def test_a_pruned_trial_is_wanted_whole_without_early_stop(tmp_path: Path) -> None:
     one = trial()
     with Ledger.open(tmp_path, "s") as ledger:
         ledger.ended(one.trial_id, Outcome("pruned", "pruned: stopped early"))
-        assert Sweep([one], ledger, early_stop=StopAt(9)).next() is None
-        assert Sweep([one], ledger).next() == Assignment(one, 1)
+        assert Sweep([one], ledger, SILENT, early_stop=rungs()).next() is None
+        assert Sweep([one], ledger, SILENT).next() == Assignment(one, 1)
+
+
+def test_observers_hear_at_the_start_of_what_earlier_runs_did(tmp_path: Path) -> None:
+    """Also of a trial whose end the earlier driver did not live to pass on."""
+    run(study(seeds=1), tmp_path, LoopEngine())
+    train_to(tmp_path, trial(1), epochs=2)
+    with Ledger.open(tmp_path, "fake") as ledger:
+        ledger.started(trial(1), 1)
+    diary = Diary()
+    run(study(seeds=3), tmp_path, LoopEngine(), diary)
+    assert diary.of("replay") == [(trial(0).trial_id, [1, 2, 3], "finished"), (trial(1).trial_id, [1, 2], None)]
+    assert [event[0] for event in diary.events[:3]] == ["opened", "replay", "replay"]
 
 
 def test_a_failing_engine_leaves_its_trials_resumable(tmp_path: Path) -> None:
@@ -253,44 +286,103 @@ def test_a_failing_engine_leaves_its_trials_resumable(tmp_path: Path) -> None:
 
     diary = Diary()
     with pytest.raises(ConnectionError):
-        run([trial(0), trial(1)], tmp_path, LoopEngine(crash), diary)
+        run(study(seeds=2), tmp_path, LoopEngine(crash), diary)
     assert diary.of("ended") == [(trial(0).trial_id, "killed")]
     assert diary.of("closed") == [({"killed": 1, "planned": 1},)]
     engine = LoopEngine()
-    run([trial(0), trial(1)], tmp_path, engine)
+    run(study(seeds=2), tmp_path, engine)
     assert engine.ran == [(trial(0).trial_id, 2), (trial(1).trial_id, 1)]
 
 
-@dataclass
-class OneByOne:
-    """A search that suggests the next trial when the last one has ended."""
-
-    left: list[tuple[Trial, ...]]
-    open: set[str] = field(default_factory=set)
-    told: list[tuple[str, str]] = field(default_factory=list)
-
-    def ask(self) -> tuple[Trial, ...] | Wait | None:
-        if self.open:
-            return Wait()
-        if not self.left:
-            return None
-        trials = self.left.pop(0)
-        self.open |= {one.trial_id for one in trials}
-        return trials
-
-    def tell(self, trial_id: str, outcome: Outcome) -> None:
-        self.told.append((trial_id, outcome.state))
-        self.open.discard(trial_id)
+SEARCH = {
+    "sampler": "random",
+    "trials": 3,
+    "metric": "train/loss",
+    "goal": "minimize",
+    "space": {"learning_rate": {"low": 0.01, "high": 0.1}},
+}
 
 
-def test_a_search_is_asked_when_its_suggestion_has_ended(tmp_path: Path) -> None:
-    """Its trials come after the planned ones, in replicates; one that is already finished answers at once."""
-    planned, first, second = trial(0), (trial(1), trial(2)), (trial(1), trial(3))
-    search = OneByOne([first, second])
+def searched(**changes: Any) -> Study:
+    return study(seeds=2, epochs=1, search={**SEARCH, **changes})
+
+
+def test_every_suggestion_runs_with_every_seed(tmp_path: Path) -> None:
     engine = LoopEngine()
-    with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([planned], ledger, search=search)
-        engine.run(sweep, FakeStudy(()).resources, TrialOptions(tmp_path))
-        assert sweep.counts() == {"finished": 4}
-    assert [trial_id for trial_id, _ in engine.ran] == [trial(seed).trial_id for seed in (0, 1, 2, 3)]
-    assert len(search.told) == 5
+    assert run(searched(), tmp_path, engine) == {"finished": 6}
+    table = results_table(tmp_path, "fake")
+    assert len(set(table["learning_rate"].to_pylist())) == 3
+    assert table["seed"].to_pylist() == [0, 1] * 3
+
+
+def test_a_search_run_again_does_nothing_and_a_longer_one_goes_on(tmp_path: Path) -> None:
+    """Suggestions are remembered, so a study cut short makes the same ones as one that was not."""
+    engine = LoopEngine()
+    run(searched(trials=2), tmp_path / "cut", engine)
+    run(searched(trials=2), tmp_path / "cut", engine)
+    assert len(engine.ran) == 4
+    run(searched(trials=3), tmp_path / "cut", engine)
+    whole = LoopEngine()
+    run(searched(trials=3), tmp_path / "whole", whole)
+    assert engine.ran == whole.ran
+
+
+def test_a_search_with_another_space_starts_anew(tmp_path: Path) -> None:
+    run(searched(), tmp_path, LoopEngine())
+    engine = LoopEngine()
+    counts = run(searched(space={"learning_rate": [0.2, 0.3]}, trials=2), tmp_path, engine)
+    assert counts == {"finished": 4}
+    assert set(results_table(tmp_path, "fake")["learning_rate"].to_pylist()) == {0.2, 0.3}
+
+
+def test_more_seeds_replicate_the_suggestions_that_were_made(tmp_path: Path) -> None:
+    run(searched(), tmp_path, LoopEngine())
+    engine = LoopEngine()
+    more = study(seeds=3, epochs=1, search=SEARCH)
+    assert run(more, tmp_path, engine) == {"finished": 9}
+    assert len(engine.ran) == 3
+    assert len(set(results_table(tmp_path, "fake")["learning_rate"].to_pylist())) == 3
+
+
+def test_a_suggestion_interrupted_half_way_is_finished_first(tmp_path: Path) -> None:
+    class First(LoopEngine):
+        def run(self, sweep: Sweep, resources: Resources, options: TrialOptions) -> None:
+            assignment = sweep.next()
+            assert isinstance(assignment, Assignment)
+            self.ran.append((assignment.trial.trial_id, assignment.attempt))
+            sweep.started(assignment.trial.trial_id)
+
+    cut, rest, whole = First(), LoopEngine(), LoopEngine()
+    run(searched(), tmp_path / "cut", cut)
+    run(searched(), tmp_path / "cut", rest)
+    run(searched(), tmp_path / "whole", whole)
+    assert [trial_id for trial_id, _ in rest.ran] == [trial_id for trial_id, _ in whole.ran]
+    assert rest.ran[0] == (cut.ran[0][0], 2)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [
+        (Outcome("finished", metrics={"train/loss": 0.4}), (0.3, "finished")),
+        (Outcome("pruned", "pruned: early", {"train/loss": 0.4}), (0.3, "pruned")),
+        (Outcome("diverged", "diverged: nan", {"train/loss": 0.4}), (None, "failed")),
+        (Outcome("finished"), (None, "failed")),
+    ],
+)
+def test_a_suggestion_is_worth_the_mean_of_its_seeds(
+    tmp_path: Path, seconds: Outcome, expected: tuple[float | None, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And has no value if one of them has none: the mean over the survivors would flatter it."""
+    told: list[Any] = []
+
+    def tell(self: Sampler, number: int, value: float | None, state: str = "finished") -> None:
+        told.append((number, None if value is None else round(value, 9), state))
+
+    monkeypatch.setattr(Sampler, "tell", tell)
+    with Ledger.open(tmp_path, "fake") as ledger:
+        search = SampledTrials(searched(), ledger)
+        first, second = search.ask() or ()
+        search.tell(second.trial_id, seconds)
+        assert told == []
+        search.tell(first.trial_id, Outcome("finished", metrics={"train/loss": 0.2}))
+        assert told == [(0, *expected)]

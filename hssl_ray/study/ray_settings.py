@@ -1,0 +1,91 @@
+"""Every setting of Ray that decides between working and hanging, each with its reason, and the door to the Ray engine.
+
+They are environment variables, because Ray's own processes must inherit them and Ray reads some of them while it is
+imported. So this module imports no Ray, and `build_ray_engine` sets them before anything does.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Callable, Iterator, MutableMapping
+from contextlib import contextmanager
+
+from hssl_ray.study.engine import Engine, TrialProgram
+
+EVERYWHERE = {
+    # A head writes a token and then refuses drivers whose mode is unset, after 20 s of retries.
+    "RAY_AUTH_MODE": "token",
+    "RAY_USAGE_STATS_ENABLED": "0",
+    # Trials keep the working directory of the driver, so that relative paths in a config stay true.
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",
+    # Train looks at its workers so often; its 2 s default adds seconds to the end of every nested trial.
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A stopped trial may take so long to leave `report` before its process is given up instead of reused.
+    "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
+}
+"""For the driver and for every process of a trial."""
+
+DRIVER = {
+    # The journal and the ledger hold the results; Tune's CSV, JSON and TensorBoard copies would be written for nobody.
+    "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
+    # Tune would keep SIGINT for itself; `run_study` records running trials first.
+    "TUNE_DISABLE_SIGINT_HANDLER": "1",
+    # Tracebacks are kept in the trials' folders; the new output engine prints failed trials even at verbosity 0.
+    "TUNE_PRINT_ALL_TRIAL_ERRORS": "0",
+    "RAY_AIR_NEW_OUTPUT": "0",
+    # Tune's snapshot of itself is never read, since a study resumes from its ledger.
+    "TUNE_GLOBAL_CHECKPOINT_S": "1000000",
+    # A stopped trial whose process does not leave by itself is killed after so long; 600 s would hold its CPUs.
+    "TUNE_FORCE_TRIAL_CLEANUP_S": "30",
+}
+"""For the driver alone."""
+
+LOCAL = {
+    # One node: Ray then binds GCS and raylet to loopback. Without it they listen on every interface.
+    "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+}
+"""For a cluster that the driver starts for itself."""
+
+
+def prepare(environment: MutableMapping[str, str]) -> None:
+    """Set what the user has not set."""
+    for name, value in (EVERYWHERE | DRIVER | ({} if environment.get("RAY_ADDRESS") else LOCAL)).items():
+        environment.setdefault(name, value)
+
+
+@contextmanager
+def own_address(environment: MutableMapping[str, str]) -> Iterator[None]:
+    """Choose where a head of our own will listen, while it lives.
+
+    Nested Train runs give back the workers of a dead trial through the State API, which finds its cluster by
+    `RAY_ADDRESS` alone where several Rays run on a machine. The head's processes must inherit it, so it has to be
+    known before the head starts.
+    """
+    port = str(_free_port())
+    environment.update({"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_GCS_SERVER_PORT": port})
+    try:
+        yield
+    finally:
+        del environment["RAY_ADDRESS"], environment["RAY_GCS_SERVER_PORT"]
+
+
+def _free_port() -> int:
+    """A free port; the system's own range lies above 10002-19999, which Ray gives to its workers."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+def build_ray_engine(program: TrialProgram, announce: Callable[[str], None] | None = None) -> Engine:
+    """The engine on the cluster that `RAY_ADDRESS` names, or on a local one of its own that ends with the run.
+
+    Args:
+        program: what to run for each trial.
+        announce: told the address of the dashboard once there is one.
+    """
+    prepare(os.environ)
+    from hssl_ray.study.ray_engine import RayEngine  # here, because Ray reads part of the environment when imported
+
+    return RayEngine(program, announce)
