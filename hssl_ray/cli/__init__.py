@@ -13,6 +13,7 @@ from hssl_ray import __version__
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.data import app as data_app
 from hssl_ray.cli.plan import plan
+from hssl_ray.cli.report import report
 from hssl_ray.cli.run import run
 from hssl_ray.cli.status import status
 
@@ -42,6 +43,7 @@ app.command()(plan)
 app.command()(run)
 app.command()(status)
 app.command()(compare)
+app.command()(report)
 app.add_typer(data_app, name="data")
 
 

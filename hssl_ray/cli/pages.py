@@ -11,7 +11,7 @@ from pathlib import Path
 from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.files import replacing
-from hssl_ray.data.manifest import dataset_info, parquet_directory, read_manifest
+from hssl_ray.data.manifest import parquet_directory, read_manifest
 from hssl_ray.report.compare import compare
 from hssl_ray.report.page import StudyInfo, render
 from hssl_ray.study.layout import study_folder
@@ -65,7 +65,7 @@ def _digests(names: Iterable[str]) -> dict[str, str]:
     digests = {}
     for name in names:
         try:
-            digests[name] = read_manifest(dataset_info(name), parquet_directory(name)).digest
+            digests[name] = read_manifest(name, parquet_directory(name)).digest
         except DataError:
             digests[name] = "not on this machine"
     return digests

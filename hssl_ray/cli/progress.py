@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from collections.abc import Iterable
 
 from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from hssl_ray.study.engine import Summary
-from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.journal import Record
 
 
@@ -38,10 +39,10 @@ class StudyProgress:
         self._rows: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}  # of each trial, how much is done
         self._ended: set[str] = set()
-        self._planned = 0
+        self._planned = self._before = 0  # trials of the study; those of them that were done when it opened
         self._began = time.monotonic()
 
-    def study_opened(self, study: Any, planned_count: int) -> None:
+    def study_opened(self, study: Study, planned_count: int) -> None:
         self._planned, self._began = planned_count, time.monotonic()
         if self._console.is_terminal:
             self._whole = self._bars.add_task(f"[bold]{study.study}", total=max(1, planned_count), detail="")
@@ -49,7 +50,14 @@ class StudyProgress:
         else:
             self._console.print(f"study {study.study}: {planned_count} trials")
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
+        if outcome is not None and outcome.state in ("finished", "pruned", "diverged"):
+            self._before += 1
+            self._shares[planned.trial_id] = 1.0
+            self._ended.add(planned.trial_id)
+            self._show_whole()
+
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         if self._whole is not None:
             self._rows[planned.trial_id] = self._bars.add_task(planned.name, total=planned.config.epochs, detail="")
         elif attempt > 1:
@@ -57,7 +65,7 @@ class StudyProgress:
         else:
             self._console.print(f"{planned.name}: started")
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         self._shares[planned.trial_id] = record.epoch / planned.config.epochs
         if (row := self._rows.get(planned.trial_id)) is not None:
             detail = " ".join(
@@ -69,7 +77,7 @@ class StudyProgress:
             self._bars.update(row, completed=record.epoch, detail=text)
             self._show_whole()
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         self._shares[planned.trial_id] = 1.0
         self._ended.add(planned.trial_id)
         if (row := self._rows.pop(planned.trial_id, None)) is not None:
@@ -93,6 +101,6 @@ class StudyProgress:
             self._bars.update(self._whole, completed=sum(self._shares.values()), detail=detail)
 
     def _time_left(self) -> str:
-        done, seconds = sum(self._shares.values()), time.monotonic() - self._began
-        left = self._planned - done
+        done, seconds = sum(self._shares.values()) - self._before, time.monotonic() - self._began
+        left = self._planned - self._before - done
         return f"{seconds:.0f} s" + (f", about {seconds / done * left:.0f} s left" if done and left > 0 else "")

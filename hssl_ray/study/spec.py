@@ -91,6 +91,13 @@ class Study(BaseModel):
         """Trials in all, sampled ones counted as if no suggestion were made twice."""
         return self.cell_count * len(self.seed_list) * (self.search.trials if self.search else 1)
 
+    @property
+    def datasets(self) -> list[str]:
+        """The data sets that the trials read."""
+        searched = self.search.space.get("dataset", []) if self.search else []
+        default = TrialConfig.model_fields["dataset"].default
+        return sorted({cell.settings.get("dataset", default) for cell in self.cells()} | set(searched))
+
     @cached_property
     def digest(self) -> str:
         """sha256 of the resolved study without its resources, which change no result."""

@@ -17,10 +17,11 @@ import pyarrow as pa
 
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.mlflow_store import MlflowStore, RunFacts, initialise, is_server
 from hssl_ray.study.outbox import Outbox
 from hssl_ray.study.shared_view import grouped_view
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
     MEMBER,
     STATUS,
@@ -57,7 +58,7 @@ class DatasetFacts(Protocol):
 class _Trial:
     """What the outbox knows of one trial. Only its thread touches `run`, `logged` and `ended`."""
 
-    planned: Planned
+    planned: PlannedTrial
     waiting: list[Record] = field(default_factory=list)
     """Reported and not yet written; the lists of several reports become one batch when MLflow was away."""
     run: RunFacts | None = None
@@ -104,18 +105,18 @@ class MlflowTracker:
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
         self._outbox.post("the experiment", lambda: self._open_experiment(facts))
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         """Make the trial's run, or find it again, and set it RUNNING."""
         trial = self._trial(planned)
         self._outbox.post(f"the start of {planned.name}", lambda: self._start(trial, attempt))
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
         trial = self._trial(planned)
         trial.waiting.append(record)
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._write_waiting(trial))
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """Write the outcome, the kept checkpoint of a trial that ended well, and the terminal status."""
         trial = self._trial(planned)
         self._outbox.post(f"the end of {planned.name}", lambda: self._end(trial, outcome))
@@ -125,7 +126,7 @@ class MlflowTracker:
         trials = list(self._trials.values())
         self._outbox.post("the end of the study", lambda: self._close_study(trials, summary))
 
-    def replay(self, planned: Planned, records: Iterable[Record], outcome: Outcome | None) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks. Call it for each trial touched before, once at start.
 
         Args:
@@ -200,7 +201,7 @@ class MlflowTracker:
     def _server(self) -> str:
         return redact(self._uri).rstrip("/") if is_server(self._uri) else "http://127.0.0.1:5000"
 
-    def _trial(self, planned: Planned) -> _Trial:
+    def _trial(self, planned: PlannedTrial) -> _Trial:
         return self._trials.setdefault(planned.trial_id, _Trial(planned))
 
     # On the outbox's thread; each may run again after it failed half way
@@ -255,14 +256,14 @@ class MlflowTracker:
             trial.run = run
         return trial.run
 
-    def _dataset(self, planned: Planned) -> tuple[str, str, str] | None:
+    def _dataset(self, planned: PlannedTrial) -> tuple[str, str, str] | None:
         name = planned.config.dataset
         if self._datasets is None:
             return None
         facts = self._datasets(name)
         return name, facts.digest, facts.source
 
-    def _log_dataset(self, run: RunFacts, planned: Planned) -> None:
+    def _log_dataset(self, run: RunFacts, planned: PlannedTrial) -> None:
         dataset = self._dataset(planned)
         if dataset is not None:
             self._store.log_dataset(run.run_id, *dataset)

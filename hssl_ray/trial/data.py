@@ -58,7 +58,8 @@ class Images:
 
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:
         """This rank's share of all images, each once, in large batches, for evaluation."""
-        for indices in torch.arange(len(self))[ranks.rank :: ranks.world_size].split(batch_size):
+        mine = torch.arange(len(self))[ranks.rank :: ranks.world_size]
+        for indices in torch.split(mine, batch_size):
             yield self.take(indices)
 
 

@@ -65,7 +65,7 @@ def feature_std(features: Tensor) -> float:
 def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
     """Test accuracy of ridge regression onto one-hot labels, in closed form.
 
-    Features are standardised by the training set. The penalty is the one of RIDGE_PENALTIES with the least leave-one-out
+    Features are standardised by the training set. The penalty is the one of RIDGE_PENALTIES with least leave-one-out
     error on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
     """
     mean, std = train.double().mean(0), train.double().std(0)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -62,7 +63,7 @@ class Task(nn.Module):
         if draw is None:
             z = network.backbone(images)
             attached = config.method == "supervised"
-            probe = F.cross_entropy(network.probe(z if attached else z.detach()).float(), labels)
+            probe = classification_loss(network.probe(z if attached else z.detach()), labels)
             return StepLosses(probe, probe.detach(), probe.detach())
 
         maps: list[Tensor] = []
@@ -74,5 +75,10 @@ class Task(nn.Module):
         v1, v2 = VIEWS[config.method](f, images, self.group, draw, config.base_size)
         objective = OBJECTIVES[config.objective]
         pairs = objective(network.projection_head(v1), network.projection_head(v2), config.temperature)
-        probe = F.cross_entropy(network.probe(maps[0].detach()).float(), labels)
+        probe = classification_loss(network.probe(maps[0].detach()), labels)
         return StepLosses(pairs + probe, pairs.detach(), probe.detach())
+
+
+def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean cross-entropy of (N, K) logits, in at least float32."""
+    return F.cross_entropy(logits.to(torch.promote_types(logits.dtype, torch.float32)), labels)

@@ -8,13 +8,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hssl_ray.study.spec import Study
 
 from hssl_ray.study.engine import TrialProgram
 from hssl_ray.study.failures import TRACEBACK, cause_of, reason
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import read_history
 from hssl_ray.study.run import run_study
+from hssl_ray.study.spec import Study
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.study.engine_programs import PROGRAM, epochs_trained, latest_checkpoint, study, train, trial
 

@@ -1,0 +1,86 @@
+"""What a run ends with: the comparison on screen, the page, MLflow's cells and verdict, and what to type next."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+
+from hssl_ray.cli.pages import write_page
+from hssl_ray.cli.printed import print_notes, print_tables
+from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
+from hssl_ray.report import wording
+from hssl_ray.report.compare import cell_curves, compare
+from hssl_ray.study.results import history_table
+from hssl_ray.study.tracked import Provenance
+from hssl_ray.study.tracking import MlflowTracker
+
+FLUSH_SECONDS = 60.0
+
+
+def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTracker, to: Console) -> None:
+    """Compare what the study has found so far; print it, write the page, and give both to MLflow."""
+    reading = read_study(path, overrides, home)
+    comparison = compare(reading.results, question_of(reading.study))
+    to.print()
+    print_tables(to, wording.tables(comparison))
+    to.print(wording.headline(comparison), style="bold")
+    print_notes(to, [*wording.notes(comparison), *reading.notes()])
+
+    tracker.flush(FLUSH_SECONDS)  # so that it knows the addresses below
+    commands = _next_commands(path, overrides, tracker)
+    page = write_page(path, overrides, home, commands=commands)
+    history = history_table(home, reading.study.study)
+    tracker.write_cells(cell_curves(history, reading.study.compare.confidence), comparison.verdicts())
+    tracker.write_summary(
+        wording.markdown(comparison),
+        {"report.html": page.read_bytes(), "comparison.json": comparison.to_json().encode()},
+    )
+    to.print(f"\nPage: {page}")
+    for purpose, command in commands.items():
+        to.print(f"{purpose[0].upper()}{purpose[1:]}: {command}")
+
+
+def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker) -> dict[str, str]:
+    """How to look at the study in MLflow, and how to run it on a Ray whose dashboard stays."""
+    commands = {}
+    if tracker.ui_command:
+        commands["open the MLflow UI"] = tracker.ui_command
+    if tracker.view_url:
+        commands["charts by method"] = tracker.view_url
+    commands["open the Ray dashboard"] = (
+        "ray start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
+        f" && RAY_ADDRESS=auto {again('run', path, overrides)}  (then http://127.0.0.1:8265)"
+    )
+    return commands
+
+
+def provenance(path: Path, overrides: Sequence[str]) -> Provenance:
+    """Where a study is started from, for the tracking store."""
+    return Provenance(
+        question=leading_comment(path),
+        commands={"resume": again("run", path, overrides), "compare": again("compare", path, overrides)},
+        git_commit=_git_commit(),
+        submission_id=_submission_id(),
+    )
+
+
+def _git_commit() -> str:
+    """The commit of the checkout this package runs from; empty where it is installed from a wheel."""
+    found = subprocess.run(  # noqa: S603
+        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return found.stdout.strip() if found.returncode == 0 else ""
+
+
+def _submission_id() -> str:
+    """The Ray job this process is the entry point of; empty outside of one."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    return str(job.get("metadata", {}).get("job_submission_id", ""))

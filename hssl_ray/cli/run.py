@@ -1,0 +1,84 @@
+"""`hssl-ray run STUDY`: train what is left of a study, then answer its question."""
+
+from __future__ import annotations
+
+import logging
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from hssl_ray.cli.compare import SET, STUDY
+from hssl_ray.cli.errors import NOT_SYNCED, SOME_FAILED
+
+SYNC_SECONDS = 60.0
+
+
+class EngineName(StrEnum):
+    """Where trials run."""
+
+    RAY = "ray"
+    INLINE = "inline"
+
+
+ENGINE = Annotated[
+    EngineName, typer.Option(help="`ray`: a local Ray, or the cluster at RAY_ADDRESS; `inline`: here, one by one.")
+]
+YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
+
+
+def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY, yes: YES = False) -> None:
+    """Train what is left of a study and print its comparison; the same command again continues where it stopped.
+
+    Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
+    4 some trials failed, 5 MLflow lacks some results, 6 another driver runs the study, 130 or 143 after a signal.
+    """
+    # Imported here: torch, Ray and MLflow take seconds that no other command should wait for.
+    from hssl_ray.cli.conclusion import conclude, provenance
+    from hssl_ray.cli.printed import console
+    from hssl_ray.cli.progress import StudyProgress
+    from hssl_ray.cli.readers import again
+    from hssl_ray.data.home import home
+    from hssl_ray.data.manifest import parquet_directory, read_manifest
+    from hssl_ray.data.store import open_dataset
+    from hssl_ray.study.engine import TrialProgram
+    from hssl_ray.study.inline_engine import InlineEngine
+    from hssl_ray.study.ray_settings import build_ray_engine
+    from hssl_ray.study.run import run_study
+    from hssl_ray.study.spec import load_study
+    from hssl_ray.study.tracked import tracking_uri
+    from hssl_ray.study.tracking import MlflowTracker
+    from hssl_ray.trial.checkpoint import latest_valid
+    from hssl_ray.trial.train import train_trial
+
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
+    changes = overrides or ()
+    loaded = load_study(study, changes, large=yes)
+    for name in loaded.datasets:
+        open_dataset(name)  # before any trial: is it there, and is its memory-mapped file made?
+
+    to, root = console(), home()
+    to.print(f"Resume with: {again('run', study, changes)}")
+    tracker = MlflowTracker(
+        tracking_uri(root),
+        root,
+        provenance=provenance(study, changes),
+        datasets=lambda name: read_manifest(name, parquet_directory(name)),
+    )
+    program = TrialProgram(train_trial, latest_valid)
+    runs = (
+        InlineEngine(program)
+        if engine is EngineName.INLINE
+        else build_ray_engine(program, lambda url: to.print(f"Ray dashboard while the study runs: {url}"))
+    )
+    summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
+    conclude(study, changes, root, tracker, to)
+    synced = tracker.close(SYNC_SECONDS)
+    if not synced:
+        to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
+    if summary.interrupted is not None:
+        raise typer.Exit(128 + summary.interrupted)
+    if summary.counts.get("failed") or summary.counts.get("diverged"):
+        raise typer.Exit(SOME_FAILED)
+    if not synced:
+        raise typer.Exit(NOT_SYNCED)
