@@ -33,7 +33,11 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
     4 some trials failed, 5 MLflow lacks some results, 6 another driver runs the study, 130 or 143 after a signal.
     """
-    # Imported here: torch, Ray and MLflow take seconds that no other command should wait for.
+    # Imported here: torch, Ray and MLflow take seconds, which neither other commands nor a mistake in the file wait for.
+    from hssl_ray.study.spec import load_study
+
+    loaded = load_study(study, overrides or (), large=yes)
+
     from hssl_ray.cli.conclusion import conclude, provenance
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.progress import StudyProgress
@@ -45,7 +49,6 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
-    from hssl_ray.study.spec import load_study
     from hssl_ray.study.tracked import tracking_uri
     from hssl_ray.study.tracking import MlflowTracker
     from hssl_ray.trial.checkpoint import latest_valid
@@ -53,7 +56,6 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
-    loaded = load_study(study, changes, large=yes)
     for name in loaded.datasets:
         open_dataset(name)  # before any trial: is it there, and is its memory-mapped file made?
 

@@ -1,0 +1,91 @@
+"""What design.md's picture of the rooms promises, read off the code's own imports."""
+
+import ast
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).parents[1] / "hssl_ray"
+# A room may import itself and the rooms right of it: cli -> report -> study -> trial -> method, data.
+BELOW = {
+    "cli": {"report", "study", "trial", "method", "data"},
+    "report": {"study", "trial", "method", "data"},
+    "study": {"trial", "method", "data"},
+    "trial": {"method", "data"},
+    "method": set[str](),
+    "data": set[str](),
+}
+ONLY = {
+    "ray": {"study/ray_engine.py"},
+    "mlflow": {"study/mlflow_store.py"},
+    "optuna": {"study/search.py"},
+    "torchvision": {"data/torchvision_ops.py", "data/torchvision_sets.py"},
+}
+FORBIDDEN_CALLS = {"eval", "exec", "print", "breakpoint"}
+
+
+def modules() -> list[Path]:
+    return sorted(PACKAGE.rglob("*.py"))
+
+
+def imports(path: Path) -> Iterator[str]:
+    """Dotted names imported anywhere in a file, type-checking blocks included."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            yield node.module or ""
+
+
+def misplaced(path: Path, room: str) -> list[str]:
+    allowed = BELOW[room] | {room}
+    return [name for name in imports(path) if name.startswith("hssl_ray.") and name.split(".")[1] not in allowed]
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_point_one_way(path: Path) -> None:
+    parts = path.relative_to(PACKAGE).parts
+    if len(parts) > 1:
+        assert misplaced(path, parts[0]) == []
+
+
+def test_the_check_above_can_fail(tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text("from hssl_ray.study.spec import Study\n")
+    assert misplaced(bad, "trial") == ["hssl_ray.study.spec"]
+
+
+@pytest.mark.parametrize("library", ONLY)
+def test_a_platform_is_imported_in_one_place(library: str) -> None:
+    found = {
+        str(path.relative_to(PACKAGE))
+        for path in modules()
+        if any(name == library or name.startswith(library + ".") for name in imports(path))
+    }
+    assert found <= ONLY[library]
+
+
+def test_method_needs_torch_and_numpy_alone() -> None:
+    known = set(sys.stdlib_module_names) | {"torch", "numpy", "hssl_ray"}
+    found = {name.split(".")[0] for path in (PACKAGE / "method").rglob("*.py") for name in imports(path)}
+    assert found <= known
+
+
+@pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_no_file_runs_what_it_reads(path: Path) -> None:
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
+    assert not called & FORBIDDEN_CALLS
+    assert not {"pickle", "dill", "marshal", "shelve"} & set(imports(path))
+
+
+def test_reading_commands_start_without_the_heavy_libraries() -> None:
+    """Importing the command line loads neither torch, Ray, MLflow nor Optuna."""
+    code = "import sys, json, hssl_ray.cli; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert not {"torch", "ray", "mlflow", "optuna", "scipy", "matplotlib"} & set(json.loads(out))
