@@ -33,18 +33,20 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
     4 some trials failed, 5 MLflow lacks some results, 6 another driver runs the study, 130 or 143 after a signal.
     """
-    # Imported here: torch, Ray and MLflow take seconds, which neither other commands nor a mistake in the file wait for.
+    # Imported here: torch, Ray and MLflow take seconds, for which no other command and no mistake should wait.
+    from hssl_ray.data.manifest import parquet_directory, read_manifest
+    from hssl_ray.data.mapped import ensure_mapped
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
+    for name in loaded.datasets:
+        ensure_mapped(read_manifest(name, parquet_directory(name)))
 
     from hssl_ray.cli.conclusion import conclude, provenance
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.readers import again
     from hssl_ray.data.home import home
-    from hssl_ray.data.manifest import parquet_directory, read_manifest
-    from hssl_ray.data.store import open_dataset
     from hssl_ray.study.engine import TrialProgram
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.ray_settings import build_ray_engine
@@ -56,9 +58,6 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
-    for name in loaded.datasets:
-        open_dataset(name)  # before any trial: is it there, and is its memory-mapped file made?
-
     to, root = console(), home()
     to.print(f"Resume with: {again('run', study, changes)}")
     tracker = MlflowTracker(
