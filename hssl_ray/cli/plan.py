@@ -127,16 +127,18 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
 def _print_summary(to: Console, found: Forecast, source: str) -> None:
     about = "at most" if found.at_most else "about"
     to.print(
-        f"\nCost: {about} {found.gmac:,.0f} GMAC, {_duration(found.hours)} at {found.throughput:,.0f} GMAC/s ({source}); "
-        f"checkpoints {_bytes(found.checkpoint_bytes)}"
+        f"\nCost: {about} {found.gmac:,.0f} GMAC, {_duration(found.hours)} at {found.throughput:,.0f} GMAC/s ({source})"
+        f"; checkpoints {_bytes(found.checkpoint_bytes)}",
+        soft_wrap=True,
     )
     power = found.power
     to.print(
         f"Power: if {power.metric} varies by {power.sd:g} between seeds (--sd), {_count(power.seeds, 'seed')} a cell"
-        + _power_clause(found)
+        + _power_clause(found),
+        soft_wrap=True,
     )
     for warning in found.warnings:
-        to.print(f"Warning: {warning}", style="yellow")
+        to.print(f"Warning: {warning}", style="yellow", soft_wrap=True)
 
 
 def _power_clause(found: Forecast) -> str:

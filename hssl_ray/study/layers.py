@@ -15,7 +15,7 @@ from functools import reduce
 from pathlib import Path
 
 from hssl_ray.study.problems import Problem, printable, shown
-from hssl_ray.study.yaml_source import STUDY_SUFFIXES, Node, Parsed, Position, parse, read_file
+from hssl_ray.study.yaml_source import STUDY_SUFFIXES, Node, Parsed, Position, nearby, parse, read_file
 
 MAX_LAYERS = 16
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
@@ -68,10 +68,7 @@ def _parent(name: str, entry: Node) -> Parsed:
     if os.path.exists(parent):
         return read_file(Path(parent), parent)
     # A missing file is the fault of the line that names it; every other fault lies in the file itself.
-    missing = [
-        entry.at.problem("extends", f"{p.message}, got {shown(parent)}") for p in read_file(Path(parent), parent)[1]
-    ]
-    return Parsed(None, missing)
+    return Parsed(None, [entry.at.problem("extends", f"no such file, got {shown(target)}{nearby(Path(parent))}")])
 
 
 def _override(text: str) -> Parsed:
@@ -82,7 +79,8 @@ def _override(text: str) -> Parsed:
         return Parsed(None, [at.problem("", 'must be KEY=VALUE, such as "base.epochs=1"')])
     if key == "extends":
         return Parsed(None, [at.problem("extends", "can stand in a file alone")])
-    tree, problems = parse(value, at.file, column=len(key) + 2)
+    start = Position(at.file, 1, len(key) + 2)
+    tree, problems = parse(value, at.file, start.column) if value.strip() else Parsed(Node(start, None), [])
     if tree is not None:
         for part in reversed(key.split(".")):
             tree = Node(at, {part: tree}, {part: at})

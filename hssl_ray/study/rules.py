@@ -29,13 +29,20 @@ MOST_TRIALS = 1_000_000
 _MOST_CHECKS = 20_000  # points of a search space tried at load, about a second
 
 
-def study_faults(study: Study, limit: int) -> Iterator[Fault]:
-    """Every fault between sections; `limit` is the number of trials allowed."""
+def study_faults(study: Study, limit: int, *, written: bool) -> Iterator[Fault]:
+    """Every fault between sections.
+
+    Args:
+        study: sections that are valid by themselves.
+        limit: the number of trials allowed.
+        written: the study's set keys are those of a file, where a comparison that was asked for must be possible.
+    """
     placed = list(_placed_twice(study))
     repeated = list(_repeated(study))
     yield from placed
     yield from repeated
-    yield from _compared_methods(study)
+    if written and "compare" in study.model_fields_set:
+        yield from _compared_methods(study)
     if study.trial_count > limit:
         rest = f"more than {limit:,} are not possible" if limit >= MOST_TRIALS else f"more than {limit:,} need --yes"
         yield _largest_axis(study), f"{study.trial_count:,} trials in all; {rest}"
@@ -70,7 +77,7 @@ def _compared_methods(study: Study) -> Iterator[Fault]:
     methods = study.grid.get("method") or [study.base.get("method", TrialConfig.model_fields["method"].default)]
     for side in ("baseline", "against"):
         method = getattr(study.compare, side)
-        if "compare" in study.model_fields_set and method not in methods:
+        if method not in methods:
             yield ("compare", side), f"must be a method of this study ({', '.join(methods)}), got {shown(method)}"
 
 

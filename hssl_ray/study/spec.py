@@ -139,7 +139,7 @@ class Study(BaseModel):
     @model_validator(mode="after")
     def _sections_agree(self, info: ValidationInfo) -> Study:
         limit = (info.context or {}).get("limit", MOST_TRIALS)
-        if found := list(study_faults(self, limit)):
+        if found := list(study_faults(self, limit, written=info.context is not None)):
             text = "; ".join(f"{'.'.join(map(str, loc))}: {message}" for loc, message in found)
             raise PydanticCustomError("study_rules", "{text}", {"text": text, "faults": found})
         return self

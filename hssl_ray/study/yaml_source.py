@@ -102,7 +102,7 @@ def read_file(path: Path, name: str) -> Parsed:
     top = Position(name, 1, 1)
     try:
         if not path.exists():
-            return Parsed(None, [top.problem("", f"no such file{_near(path)}")])
+            return Parsed(None, [top.problem("", f"no such file{nearby(path)}")])
         if not path.is_file():
             return Parsed(None, [top.problem("", "not a regular file")])
         with path.open("rb") as stream:
@@ -115,7 +115,7 @@ def read_file(path: Path, name: str) -> Parsed:
     return Parsed(None, [*problems, tree.at.problem("", f"must be a mapping of keys to values, got {_kind(tree)}")])
 
 
-def _near(path: Path) -> str:
+def nearby(path: Path) -> str:
     """A suggestion from the study files beside a missing one."""
     siblings = (
         sorted(p.name for p in path.parent.iterdir() if p.suffix in STUDY_SUFFIXES) if path.parent.is_dir() else []
@@ -223,6 +223,8 @@ class _Builder:
             case ScalarEvent() if self._expects_key():
                 self._take_key(str(event.value), at, event)
             case ScalarEvent():
+                if not event.value and event.style is None and self.stack and (open_key := self.stack[-1].key):
+                    at = open_key[1]  # the parser puts a value that is not there at the next line
                 self._refuse_tag(event, at)
                 node = Node(at, self._scalar(event, at))
                 if event.anchor:
