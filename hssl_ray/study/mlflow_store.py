@@ -14,8 +14,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 # MLflow reads the first of these while it is being imported.
@@ -56,26 +56,12 @@ from sqlalchemy import Engine  # noqa: E402
 from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
-from hssl_ray.study.tracked import Point, redact  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 MODEL = "model"
-LOCK = "mlflow.lock"
+SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """A run as the store has it; metrics are the last ones."""
-
-    run_id: str
-    experiment_id: str
-    name: str
-    status: str
-    start_time: int
-    tags: dict[str, str]
-    params: dict[str, str]
-    metrics: dict[str, float]
 
 
 def is_server(uri: str) -> bool:
@@ -100,7 +86,7 @@ def initialise(uri: str, home: Path) -> None:
     if is_server(uri):
         return
     home.mkdir(parents=True, exist_ok=True)
-    with locked(home / LOCK):
+    with locked(home / SCHEMA_LOCK):
         engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
         try:
             _migrate(engine, uri)
@@ -134,23 +120,27 @@ class MlflowStore:
 
     def __init__(self, uri: str, home: Path) -> None:
         self.uri, self._home = uri, home
-        self._client = MlflowClient(uri)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        initialise(self.uri, self._home)  # a client of a database makes its tables, in a race with other processes
+        return MlflowClient(self.uri)
 
     def judge(self, error: Exception) -> Fault:
         """What a failed write says about trying it again."""
-        if isinstance(error, MlflowException):
-            if error.get_http_status_code() in REFUSALS:  # type: ignore[no-untyped-call]
-                return Fault.REFUSED
-            try:
-                self._client.search_experiments(max_results=1)
-            except MlflowException:
-                return Fault.AWAY
+        refused = isinstance(error, MlflowException) and error.get_http_status_code() in REFUSALS  # type: ignore[no-untyped-call]
+        if refused or isinstance(error, StoreVersionError):
+            return Fault.REFUSED
+        try:
+            self._client.search_experiments(max_results=1)
+        except Exception:
+            return Fault.AWAY
         return Fault.FAILED
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep the other processes of this home from creating what this one looks for and then creates."""
-        with locked(self._home / LOCK):
+        with locked(self._home / RUNS_LOCK):
             yield
 
     def experiment(self, name: str) -> str:

@@ -6,42 +6,53 @@ broken costs the sweep nothing, and `replay` writes from the journals whatever a
 
 from __future__ import annotations
 
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
 import pyarrow as pa
 
+from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Outcome, Planned
-from hssl_ray.study.mlflow_store import MlflowStore, RunFacts, initialise, is_server
+from hssl_ray.study.ledger import Outcome, Planned, read_history
+from hssl_ray.study.mlflow_store import MlflowStore, is_server
 from hssl_ray.study.outbox import Outbox
 from hssl_ray.study.shared_view import grouped_view
 from hssl_ray.study.tracked import (
     MEMBER,
     STATUS,
     CellFacts,
-    Kind,
     Point,
     Provenance,
+    RunFacts,
     cell_facts,
+    cell_of,
+    common_params,
     experiment_note,
     outcome_tags,
     params,
     points,
     redact,
+    runs_table,
     trial_tags,
 )
-from hssl_ray.trial.journal import Record
+from hssl_ray.trial.journal import JOURNAL, Record, read_records
+
+log = logging.getLogger(__name__)
 
 CLOSE_SECONDS = 30.0
-VIEW = grouped_view("hssl.method", only="tags.`hssl.kind` = 'trial'")
+DEFAULT_UI = "http://127.0.0.1:5000"
+NOTE_LENGTH, TAG_LENGTH = 20_000, 8_000  # MLflow's limits
+TRIALS = "tags.`hssl.kind` = 'trial'"
+VIEW = grouped_view("hssl.method", only=TRIALS)
 KEPT = frozenset({"finished", "pruned"})
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+POINTS, MODEL_EPOCH = "hssl.points", "hssl.model_epoch"
 
 
 class DatasetFacts(Protocol):
@@ -62,7 +73,6 @@ class _Trial:
     """Reported and not yet written; the lists of several reports become one batch when MLflow was away."""
     run: RunFacts | None = None
     logged: set[tuple[str, int]] = field(default_factory=set)
-    epochs: int = 0
     kept: Record | None = None
     """The last epoch that came with a checkpoint."""
     ended: bool = False
@@ -95,14 +105,20 @@ class MlflowTracker:
         self._study = ""
         self._experiment_id: str | None = None
         self._verdict = ""
+        self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
 
     # What the sweep tells
 
     def study_opened(self, study: Any, planned_count: int) -> None:
-        """Make the study's experiment, with its note and the view grouped by method."""
+        """Make the study's experiment with its note and the view grouped by method, and catch up with its journals."""
         self._study = study.study
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
         self._outbox.post("the experiment", lambda: self._open_experiment(facts))
+        history = read_history(self._home, study.study)
+        for trial in history.trials().values():
+            if trial.trial_id in history.attempts or trial.trial_id in history.outcomes:
+                records = read_records(trial_folder(self._home, trial.trial_id) / JOURNAL)
+                self.replay(trial, records, history.outcomes.get(trial.trial_id))
 
     def trial_started(self, planned: Planned, attempt: int) -> None:
         """Make the trial's run, or find it again, and set it RUNNING."""
@@ -116,8 +132,10 @@ class MlflowTracker:
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._write_waiting(trial))
 
     def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
-        """Write the outcome, the kept checkpoint of a trial that ended well, and the terminal status."""
+        """Write the kept checkpoint of a trial that ended well, the outcome and the terminal status."""
         trial = self._trial(planned)
+        if outcome.state in KEPT:
+            self._outbox.post(f"the checkpoint of {planned.name}", lambda: self._keep_model(trial))
         self._outbox.post(f"the end of {planned.name}", lambda: self._end(trial, outcome))
 
     def study_closed(self, summary: Summary) -> None:
@@ -126,7 +144,7 @@ class MlflowTracker:
         self._outbox.post("the end of the study", lambda: self._close_study(trials, summary))
 
     def replay(self, planned: Planned, records: Iterable[Record], outcome: Outcome | None) -> None:
-        """Write what a trial's journal holds and its run lacks. Call it for each trial touched before, once at start.
+        """Write what a trial's journal holds and its run lacks; nothing where they agree.
 
         Args:
             planned: the trial.
@@ -142,8 +160,8 @@ class MlflowTracker:
         A cell whose content is what its run holds is left alone. If it changed (another seed finished), the run is
         deleted and written anew: MLflow keeps every value ever given to a step, so writing over it would leave two.
         """
-        for facts in cell_facts(curves, verdicts):
-            self._outbox.post(f"cell {facts.cell}", lambda facts=facts: self._write_cell(facts))  # type: ignore[misc]
+        cells = cell_facts(curves, verdicts)
+        self._outbox.post("the cells", lambda: self._write_cells(cells))
 
     def write_summary(self, markdown: str, artifacts: Mapping[str, bytes]) -> None:
         """Write the verdict onto the study's run and above the experiment's runs.
@@ -196,9 +214,23 @@ class MlflowTracker:
         """Write what waits, for at most `timeout` seconds, then stop; whether MLflow has everything."""
         return self._outbox.close(timeout)
 
+    def results_table(self, study: str) -> pa.Table:
+        """What MLflow knows of a study's trials, in the columns of `study.results.results_table`.
+
+        Raises:
+            MlflowException: MLflow does not answer.
+        """
+        return runs_table(self._trial_runs(study), study)
+
+    def _trial_runs(self, study: str) -> list[RunFacts]:
+        """The runs of a study's trials, those in other studies' experiments included."""
+        experiment_id = self._store.experiment_id(study)
+        own = self._store.runs(TRIALS, experiment_id) if experiment_id else []
+        return own + self._store.runs(f"tags.`{MEMBER}{study}` != ''")
+
     @property
     def _server(self) -> str:
-        return redact(self._uri).rstrip("/") if is_server(self._uri) else "http://127.0.0.1:5000"
+        return self.address.replace("***@", "").rstrip("/") if is_server(self._uri) else DEFAULT_UI
 
     def _trial(self, planned: Planned) -> _Trial:
         return self._trials.setdefault(planned.trial_id, _Trial(planned))
@@ -206,52 +238,56 @@ class MlflowTracker:
     # On the outbox's thread; each may run again after it failed half way
 
     def _open_experiment(self, facts: Mapping[str, str]) -> None:
-        initialise(self._uri, self._home)
         with self._store.exclusive():
             experiment_id = self._store.experiment(self._study)
         self._store.tag_experiment(
             experiment_id, {**facts, VIEW.tag_key: VIEW.tag_value, "mlflow.note.content": self._note()}
         )
+        self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
         self._experiment_id = experiment_id
 
     def _note(self) -> str:
-        return experiment_note(self._study, self._provenance, self._verdict)[:20000]
+        return experiment_note(self._study, self._provenance, self._verdict)[:NOTE_LENGTH]
 
     def _experiment(self) -> str:
-        if self._experiment_id is None:  # its own job was given up, or there was none
+        if self._experiment_id is None:  # its own job was given up
             self._experiment_id = self._store.experiment(self._study)
         return self._experiment_id
 
     def _find_or_create(
-        self, kind: Kind, name: str, expression: str, tags: Mapping[str, str], everywhere: bool
+        self, name: str, tags: Mapping[str, str], *, match: tuple[str, ...], everywhere: bool = False
     ) -> RunFacts:
-        """The oldest run that matches, else a new one. Younger ones, of drivers that raced on two homes, go."""
-        experiment_id = self._experiment()
-        expression = f"tags.`hssl.kind` = '{kind}' AND {expression}"
+        """The oldest run with these values of the `match` tags, else a new one.
+
+        Younger ones, of drivers on two homes that raced for a server, go.
+        """
+        where = None if everywhere else self._experiment()
+        expression = " AND ".join(f"tags.`{key}` = '{tags[key]}'" for key in match)
         with self._store.exclusive():
-            found = self._store.runs(expression, None if everywhere else experiment_id)
+            found = self._store.runs(expression, where)
             if not found:
-                self._store.create_run(experiment_id, name, {**tags, **self._provenance.tags()})
-                found = self._store.runs(expression, None if everywhere else experiment_id)
+                self._store.create_run(self._experiment(), name, {**tags, **self._provenance.tags()})
+                found = self._store.runs(expression, where)
         for double in found[1:]:
             self._store.delete_run(double.run_id)
         return found[0]
 
     def _run(self, trial: _Trial) -> RunFacts:
         if trial.run is None:
-            planned, tags = trial.planned, trial_tags(self._study, trial.planned)
-            run = self._find_or_create(
-                "trial", planned.name, f"tags.`hssl.trial_id` = '{planned.trial_id}'", tags, everywhere=True
+            planned = trial.planned
+            run = self._known.pop(planned.trial_id, None) or self._find_or_create(
+                planned.name,
+                trial_tags(self._study, planned),
+                match=("hssl.kind", "hssl.trial_id"),
+                everywhere=True,
             )
-            trial.logged = self._store.logged(run)
-            trial.epochs = max((step for _, step in trial.logged), default=0)
-            extra = {} if run.tags["hssl.study"] == self._study else {MEMBER + self._study: planned.cell}
-            config = params(planned.config)
-            if run.params != config:
-                self._store.log(run.run_id, params=config)
+            if run.params != params(planned.config):
                 self._log_dataset(run, planned)
-            if extra.items() - run.tags.items():
-                self._store.log(run.run_id, tags=extra)
+                self._store.log(run.run_id, params=params(planned.config))
+                run = replace(run, params=params(planned.config))
+            if run.tags["hssl.study"] != self._study:
+                self._store.log(run.run_id, tags={MEMBER + self._study: planned.cell})
+            trial.logged = self._store.logged(run)
             trial.run = run
         return trial.run
 
@@ -259,7 +295,11 @@ class MlflowTracker:
         name = planned.config.dataset
         if self._datasets is None:
             return None
-        facts = self._datasets(name)
+        try:
+            facts = self._datasets(name)
+        except DataError as error:
+            log.warning("data set %s is not noted in MLflow: %s", name, error)
+            return None
         return name, facts.digest, facts.source
 
     def _log_dataset(self, run: RunFacts, planned: Planned) -> None:
@@ -269,16 +309,16 @@ class MlflowTracker:
 
     def _start(self, trial: _Trial, attempt: int) -> None:
         run = self._run(trial)
-        self._store.log(run.run_id, tags={"hssl.attempt": str(attempt), "hssl.outcome": "running"})
+        tags = {"hssl.attempt": str(attempt), "hssl.outcome": "running", **self._provenance.tags()}
+        self._store.log(run.run_id, tags=tags)
         self._store.set_status(run.run_id, "RUNNING")
         trial.ended = False
 
     def _write_waiting(self, trial: _Trial) -> None:
         records = list(trial.waiting)
-        if not records:
-            return
-        self._write(trial, records)
-        del trial.waiting[: len(records)]
+        if records:
+            self._write(trial, records)
+            del trial.waiting[: len(records)]
 
     def _write(self, trial: _Trial, records: Iterable[Record]) -> None:
         run = self._run(trial)
@@ -291,48 +331,47 @@ class MlflowTracker:
                     new.setdefault((point.key, point.step), point)
         self._store.log(run.run_id, new.values())
         trial.logged |= new.keys()
-        trial.epochs = max((step for _, step in trial.logged), default=0)
 
     def _end(self, trial: _Trial, outcome: Outcome) -> None:
         run = self._run(trial)
-        if outcome.state in KEPT:
-            self._keep_model(trial, run)
-        self._store.log(run.run_id, tags=outcome_tags(outcome, trial.epochs))
+        self._store.log(run.run_id, tags={**outcome_tags(outcome), POINTS: str(len(trial.logged))})
         self._store.set_status(run.run_id, STATUS[outcome.state])
         trial.ended = True
         trial.run, trial.logged = None, set()  # found again if it is tried again; a study may have very many
 
-    def _keep_model(self, trial: _Trial, run: RunFacts) -> None:
+    def _keep_model(self, trial: _Trial) -> None:
         kept = trial.kept
         if kept is None or kept.checkpoint is None:
             return
         folder = trial_folder(self._home, trial.planned.trial_id) / kept.checkpoint
         if not (folder / WEIGHTS).is_file():  # on another machine's disk, or cleared away
             return
-        dataset = self._dataset(trial.planned)
+        run, dataset = self._run(trial), self._dataset(trial.planned)
         with tempfile.TemporaryDirectory() as staging:
-            data = Path(staging, "checkpoint")
-            data.mkdir()
-            shutil.copyfile(folder / WEIGHTS, data / WEIGHTS)
-            (data / CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
+            shutil.copyfile(folder / WEIGHTS, Path(staging, WEIGHTS))
+            Path(staging, CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
             model_id = self._store.log_model(
                 run,
-                data,
+                Path(staging),
                 step=kept.epoch,
                 points=points(kept),
                 tags=trial_tags(self._study, trial.planned),
                 dataset=dataset[:2] if dataset else None,
             )
-        self._store.log(run.run_id, tags={"hssl.model_id": model_id})
+        self._store.log(run.run_id, tags={"hssl.model_id": model_id, MODEL_EPOCH: str(kept.epoch)})
 
     def _replay(self, trial: _Trial, records: list[Record], outcome: Outcome | None) -> None:
-        run = self._run(trial)
+        saved = [record for record in records if record.checkpoint is not None]
+        trial.kept = saved[-1] if saved else None
+        known = self._known.get(trial.planned.trial_id)
+        if known is not None and outcome is not None and _agrees(known, records, trial.kept, outcome):
+            trial.ended = True
+            return
         self._write(trial, records)
-        if outcome is not None and not (
-            run.status == STATUS[outcome.state] and outcome_tags(outcome, trial.epochs).items() <= run.tags.items()
-        ):
+        if outcome is not None:
+            if outcome.state in KEPT:
+                self._keep_model(trial)
             self._end(trial, outcome)
-        trial.ended = outcome is not None
 
     def _close_study(self, trials: Iterable[_Trial], summary: Summary) -> None:
         for trial in trials:
@@ -348,41 +387,48 @@ class MlflowTracker:
 
     def _study_run(self) -> RunFacts:
         tags = {"hssl.kind": "study", "hssl.study": self._study}
-        return self._find_or_create(
-            "study", self._study, f"tags.`hssl.study` = '{self._study}'", tags, everywhere=False
-        )
+        return self._find_or_create(self._study, tags, match=("hssl.kind",))
 
     def _write_summary(self, markdown: str, files: Mapping[str, bytes]) -> None:
         run = self._study_run()
         self._store.log_artifacts(run.run_id, files)
-        self._store.log(run.run_id, tags={"mlflow.note.content": markdown[:8000]})
+        self._store.log(run.run_id, tags={"mlflow.note.content": redact(markdown)[:TAG_LENGTH]})
         self._store.tag_experiment(self._experiment(), {"mlflow.note.content": self._note()})
         if run.status == "RUNNING":
             self._store.set_status(run.run_id, "FINISHED")
 
-    def _write_cell(self, facts: CellFacts) -> None:
-        experiment_id = self._experiment()
-        with self._store.exclusive():
-            runs = self._store.runs("tags.`hssl.kind` = 'cell'", experiment_id)
-            run = None
-            for old in runs:
-                if old.tags["hssl.cell"] != facts.cell:
-                    continue
-                if old.tags["hssl.digest"] == facts.digest and run is None:
-                    run = old
-                else:
-                    self._store.delete_run(old.run_id)
-            if run is None:
-                tags = {
-                    "hssl.kind": "cell",
-                    "hssl.study": self._study,
-                    "hssl.cell": facts.cell,
-                    "hssl.digest": facts.digest,
-                    **facts.tags,
-                }
-                run = self._store.create_run(experiment_id, facts.cell, {**tags, **self._provenance.tags()})
-        if (
-            run.status == "RUNNING"
-        ):  # new, or left half written; its own start is the time of every point, so twice is once
-            self._store.log(run.run_id, [p.at(run.start_time) for p in facts.points])
+    def _write_cells(self, cells: Iterable[CellFacts]) -> None:
+        trials: dict[str, list[RunFacts]] = {}
+        for run in self._trial_runs(self._study):
+            trials.setdefault(cell_of(run, self._study), []).append(run)
+        old: dict[str, list[RunFacts]] = {}
+        for run in self._store.runs("tags.`hssl.kind` = 'cell'", self._experiment()):
+            old.setdefault(run.tags["hssl.cell"], []).append(run)
+        for facts in cells:
+            self._write_cell(facts, common_params(trials.get(facts.cell, ())), old.get(facts.cell, ()))
+
+    def _write_cell(self, facts: CellFacts, shared: Mapping[str, str], old: Iterable[RunFacts]) -> None:
+        tags = {
+            "hssl.kind": "cell",
+            "hssl.study": self._study,
+            "hssl.cell": facts.cell,
+            "hssl.digest": facts.digest,
+            **{f"hssl.{name}": shared[name] for name in ("method", "group") if name in shared},
+            **facts.tags,
+        }
+        run = self._find_or_create(facts.cell, tags, match=("hssl.kind", "hssl.digest"))
+        for outdated in old:
+            if outdated.tags["hssl.digest"] != facts.digest:
+                self._store.delete_run(outdated.run_id)
+        if run.status == "RUNNING":  # new or half written; its start is the time of every point, so twice is once
+            self._store.log(run.run_id, [point.at(run.start_time) for point in facts.points], params=shared)
             self._store.set_status(run.run_id, "FINISHED")
+
+
+def _agrees(run: RunFacts, records: Iterable[Record], kept: Record | None, outcome: Outcome) -> bool:
+    """Whether a run holds all of a trial's journal, outcome and checkpoint, by what its last end wrote on it."""
+    told = {(point.key, point.step) for record in records for point in points(record)}
+    tags = {**outcome_tags(outcome), POINTS: str(len(told))}
+    if kept is not None and outcome.state in KEPT:
+        tags[MODEL_EPOCH] = str(kept.epoch)
+    return run.status == STATUS[outcome.state] and tags.items() <= run.tags.items()

@@ -24,6 +24,7 @@ from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome, TrialRow
 from hssl_ray.study.mlflow_store import StoreVersionError, initialise
+from hssl_ray.study.results import results_table
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
 from hssl_ray.study.tracking import VIEW, MlflowTracker
 from hssl_ray.trial import checkpoint
@@ -254,6 +255,19 @@ def test_two_studies_that_share_a_trial_share_its_run(home: Path, client: Mlflow
     assert run.data.tags["hssl.study"] == "first"
     assert run.data.tags["hssl.in.second"] == "h_ssl-rotation"
 
+    tracker = new_tracker(home, "third")
+    tracker.trial_started(planned(seed=1), 1)
+    assert tracker.flush(60)
+    names = {study: tracker.results_table(study)["name"].to_pylist() for study in ("first", "second", "third", "none")}
+    assert names == {"first": [trial.name], "second": [trial.name], "third": ["h_ssl-rotation-s1"], "none": []}
+    table = tracker.results_table("second")
+    assert table.schema.names[: len(results_table(home, "none").schema)] == results_table(home, "none").schema.names
+    (row,) = table.to_pylist()
+    expected = trial.config.model_dump() | {"study": "second", "cell": trial.cell, "state": "finished", "attempt": 1}
+    assert expected.items() <= row.items()
+    assert row["probe/top1"] == 0.2
+    closed(tracker)
+
 
 def commit(home: Path, trial: TrialRow, epoch: int) -> str:
     network = build_network(trial.config)
@@ -331,6 +345,8 @@ def cells(top: float) -> tuple[pa.Table, pa.Table]:
 
 def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: MlflowClient) -> None:
     tracker = new_tracker(home)
+    for seed in (0, 1):
+        tracker.trial_started(planned(seed=seed), 1)
     tracker.write_cells(*cells(0.3))
     tracker.write_cells(*cells(0.3))
     assert tracker.flush(60)
@@ -340,6 +356,10 @@ def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: Ml
     assert before["h_ssl-rotation"].data.tags["hssl.verdict.verdict"] == "equivalent"
     assert before["h_ssl-rotation"].data.metrics["verdict/difference"] == 0.01
     assert {run.info.status for run in before.values()} == {"FINISHED"}
+    assert before["h_ssl-rotation"].data.tags["hssl.method"] == "h_ssl"
+    shared = params(planned().config)
+    del shared["seed"]
+    assert before["h_ssl-rotation"].data.params == shared, "what the seeds of a cell have in common"
 
     closed(tracker)
     again = new_tracker(home)
