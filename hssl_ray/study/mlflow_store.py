@@ -59,6 +59,7 @@ from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
+DIGEST_LENGTH = 36  # all of a digest that MLflow holds
 MODEL = "model"
 SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
@@ -188,6 +189,10 @@ class MlflowStore:
             if not token:
                 return found
 
+    def run(self, run_id: str) -> RunFacts:
+        """A run as it is now."""
+        return _facts(self._client.get_run(run_id))
+
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> RunFacts:
         """A new run, RUNNING."""
         return _facts(self._client.create_run(experiment_id, run_name=name, tags=dict(tags)))
@@ -227,10 +232,13 @@ class MlflowStore:
             self._client.set_terminated(run_id, status)
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
-        """Note the data set as the run's input. Runs of an experiment share the entry of a name and digest."""
+        """Note the data set as the run's input, once. Runs of an experiment share the entry of a name and digest."""
+        inputs = self._client.get_run(run_id).inputs
+        if any(used.dataset.digest == digest[:DIGEST_LENGTH] for used in (inputs.dataset_inputs if inputs else ())):
+            return
         dataset = Dataset(
             name=name,
-            digest=digest[:36],  # all that MLflow holds of it
+            digest=digest[:DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": source}),
             profile=json.dumps({"sha256": digest}),
@@ -285,7 +293,7 @@ class MlflowStore:
         outputs = client.get_run(run.run_id).outputs
         if ready not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
             client.log_outputs(run.run_id, [LoggedModelOutput(ready, step)])
-        name, digest = (dataset[0], dataset[1][:36]) if dataset else (None, None)
+        name, digest = (dataset[0], dataset[1][:DIGEST_LENGTH]) if dataset else (None, None)
         linked = [
             Metric(p.key, p.value, p.time, p.step, ready, name, digest, run.run_id)
             for p in points

@@ -18,8 +18,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from hssl_ray.study.ledger import Outcome, Planned
+from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.results import _schema
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -111,7 +112,7 @@ def config_of(run_params: Mapping[str, str]) -> TrialConfig:
     return TrialConfig.model_validate(values)
 
 
-def trial_tags(study: str, planned: Planned) -> dict[str, str]:
+def trial_tags(study: str, planned: PlannedTrial) -> dict[str, str]:
     """What a trial's run is found, filtered and grouped by."""
     return {
         "hssl.kind": "trial",

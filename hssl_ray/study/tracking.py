@@ -19,10 +19,11 @@ import pyarrow as pa
 from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Outcome, Planned, read_history
+from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.mlflow_store import MlflowStore, is_server
 from hssl_ray.study.outbox import Outbox
-from hssl_ray.study.shared_view import grouped_view
+from hssl_ray.study.shared_view import experiment_link, shared_view
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
     MEMBER,
     STATUS,
@@ -41,7 +42,7 @@ from hssl_ray.study.tracked import (
     runs_table,
     trial_tags,
 )
-from hssl_ray.trial.journal import JOURNAL, Record, read_records
+from hssl_ray.trial.journal import Record
 
 log = logging.getLogger(__name__)
 
@@ -49,7 +50,8 @@ CLOSE_SECONDS = 30.0
 DEFAULT_UI = "http://127.0.0.1:5000"
 NOTE_LENGTH, TAG_LENGTH = 20_000, 8_000  # MLflow's limits
 TRIALS = "tags.`hssl.kind` = 'trial'"
-VIEW = grouped_view("hssl.method", only=TRIALS)
+METHODS_VIEW = shared_view(only=TRIALS, group_by="hssl.method")
+CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="/mean$")
 KEPT = frozenset({"finished", "pruned"})
 WEIGHTS, CONFIG = "weights.safetensors", "config.json"
 POINTS, MODEL_EPOCH = "hssl.points", "hssl.model_epoch"
@@ -68,7 +70,7 @@ class DatasetFacts(Protocol):
 class _Trial:
     """What the outbox knows of one trial. Only its thread touches `run`, `logged` and `ended`."""
 
-    planned: Planned
+    planned: PlannedTrial
     waiting: list[Record] = field(default_factory=list)
     """Reported and not yet written; the lists of several reports become one batch when MLflow was away."""
     run: RunFacts | None = None
@@ -110,28 +112,23 @@ class MlflowTracker:
     # What the sweep tells
 
     def study_opened(self, study: Any, planned_count: int) -> None:
-        """Make the study's experiment with its note and the view grouped by method, and catch up with its journals."""
+        """Make the study's experiment, with its note and its views."""
         self._study = study.study
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
         self._outbox.post("the experiment", lambda: self._open_experiment(facts))
-        history = read_history(self._home, study.study)
-        for trial in history.trials().values():
-            if trial.trial_id in history.attempts or trial.trial_id in history.outcomes:
-                records = read_records(trial_folder(self._home, trial.trial_id) / JOURNAL)
-                self.replay(trial, records, history.outcomes.get(trial.trial_id))
 
-    def trial_started(self, planned: Planned, attempt: int) -> None:
+    def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         """Make the trial's run, or find it again, and set it RUNNING."""
         trial = self._trial(planned)
         self._outbox.post(f"the start of {planned.name}", lambda: self._start(trial, attempt))
 
-    def trial_reported(self, planned: Planned, record: Record) -> None:
+    def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
         trial = self._trial(planned)
         trial.waiting.append(record)
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._write_waiting(trial))
 
-    def trial_ended(self, planned: Planned, outcome: Outcome) -> None:
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """Write the kept checkpoint of a trial that ended well, the outcome and the terminal status."""
         trial = self._trial(planned)
         if outcome.state in KEPT:
@@ -143,7 +140,7 @@ class MlflowTracker:
         trials = list(self._trials.values())
         self._outbox.post("the end of the study", lambda: self._close_study(trials, summary))
 
-    def replay(self, planned: Planned, records: Iterable[Record], outcome: Outcome | None) -> None:
+    def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks; nothing where they agree.
 
         Args:
@@ -199,12 +196,17 @@ class MlflowTracker:
     @property
     def experiment_url(self) -> str | None:
         """Address of the study's page; None until MLflow has answered."""
-        return None if self._experiment_id is None else f"{self._server}/#/experiments/{self._experiment_id}"
+        return None if self._experiment_id is None else experiment_link(self._server, self._experiment_id)
 
     @property
     def view_url(self) -> str | None:
         """Address of the charts with one mean curve for each method; None until MLflow has answered."""
-        return None if self._experiment_id is None else VIEW.link(self._server, self._experiment_id)
+        return None if self._experiment_id is None else METHODS_VIEW.link(self._server, self._experiment_id)
+
+    @property
+    def cells_url(self) -> str | None:
+        """Address of the charts with the mean curve of each cell; None until MLflow has answered."""
+        return None if self._experiment_id is None else CELLS_VIEW.link(self._server, self._experiment_id)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far is written, at most `timeout` seconds; whether it is."""
@@ -232,7 +234,7 @@ class MlflowTracker:
     def _server(self) -> str:
         return self.address.replace("***@", "").rstrip("/") if is_server(self._uri) else DEFAULT_UI
 
-    def _trial(self, planned: Planned) -> _Trial:
+    def _trial(self, planned: PlannedTrial) -> _Trial:
         return self._trials.setdefault(planned.trial_id, _Trial(planned))
 
     # On the outbox's thread; each may run again after it failed half way
@@ -240,9 +242,8 @@ class MlflowTracker:
     def _open_experiment(self, facts: Mapping[str, str]) -> None:
         with self._store.exclusive():
             experiment_id = self._store.experiment(self._study)
-        self._store.tag_experiment(
-            experiment_id, {**facts, VIEW.tag_key: VIEW.tag_value, "mlflow.note.content": self._note()}
-        )
+        views = {view.tag_key: view.tag_value for view in (METHODS_VIEW, CELLS_VIEW)}
+        self._store.tag_experiment(experiment_id, {**facts, **views, "mlflow.note.content": self._note()})
         self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
         self._experiment_id = experiment_id
 
@@ -282,16 +283,15 @@ class MlflowTracker:
                 everywhere=True,
             )
             if run.params != params(planned.config):
-                self._log_dataset(run, planned)
-                self._store.log(run.run_id, params=params(planned.config))
-                run = replace(run, params=params(planned.config))
+                with self._store.exclusive():
+                    run = self._describe(self._store.run(run.run_id), planned)
             if run.tags["hssl.study"] != self._study:
                 self._store.log(run.run_id, tags={MEMBER + self._study: planned.cell})
             trial.logged = self._store.logged(run)
             trial.run = run
         return trial.run
 
-    def _dataset(self, planned: Planned) -> tuple[str, str, str] | None:
+    def _dataset(self, planned: PlannedTrial) -> tuple[str, str, str] | None:
         name = planned.config.dataset
         if self._datasets is None:
             return None
@@ -302,10 +302,15 @@ class MlflowTracker:
             return None
         return name, facts.digest, facts.source
 
-    def _log_dataset(self, run: RunFacts, planned: Planned) -> None:
-        dataset = self._dataset(planned)
-        if dataset is not None:
-            self._store.log_dataset(run.run_id, *dataset)
+    def _describe(self, run: RunFacts, planned: PlannedTrial) -> RunFacts:
+        """Write the trial's data set, then its config, which tells that both are there."""
+        config = params(planned.config)
+        if run.params != config:
+            dataset = self._dataset(planned)
+            if dataset is not None:
+                self._store.log_dataset(run.run_id, *dataset)
+            self._store.log(run.run_id, params=config)
+        return replace(run, params=config)
 
     def _start(self, trial: _Trial, attempt: int) -> None:
         run = self._run(trial)
@@ -376,14 +381,20 @@ class MlflowTracker:
     def _close_study(self, trials: Iterable[_Trial], summary: Summary) -> None:
         for trial in trials:
             if trial.run is not None and not trial.ended:
-                self._store.log(trial.run.run_id, tags={"hssl.outcome": "killed"})
-                self._store.set_status(trial.run.run_id, "KILLED")
+                self._kill(trial.run)
                 trial.ended = True
+        for run in self._known.values():  # left by a driver that died, and not taken up in this one
+            if run.status == "RUNNING" and run.tags["hssl.study"] == self._study:
+                self._kill(run)
         run = self._study_run()
         counts = {f"hssl.trials.{state}": str(count) for state, count in summary.counts.items()}
         self._store.log(run.run_id, tags={**counts, "hssl.seconds": f"{summary.seconds:.3f}"})
         interrupted = "KILLED" if summary.interrupted is not None else "FAILED"
         self._store.set_status(run.run_id, "FINISHED" if summary.ended_well else interrupted)
+
+    def _kill(self, run: RunFacts) -> None:
+        self._store.log(run.run_id, tags={"hssl.outcome": "killed"})
+        self._store.set_status(run.run_id, "KILLED")
 
     def _study_run(self) -> RunFacts:
         tags = {"hssl.kind": "study", "hssl.study": self._study}

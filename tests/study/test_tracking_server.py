@@ -16,8 +16,9 @@ import pytest
 from mlflow import MlflowClient
 
 from hssl_ray.study.engine import Summary
-from hssl_ray.study.ledger import Outcome, TrialRow
+from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.mlflow_store import initialise
+from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
@@ -67,9 +68,9 @@ class Study:
     digest = "d" * 64
 
 
-def planned(seed: int) -> TrialRow:
+def planned(seed: int) -> PlannedTrial:
     config = TrialConfig(seed=seed)
-    return TrialRow(config.trial_id, f"h_ssl-rotation-s{seed}", "h_ssl-rotation", config)
+    return PlannedTrial(config.trial_id, config, "h_ssl-rotation", f"h_ssl-rotation-s{seed}")
 
 
 def record(epoch: int) -> Record:
