@@ -201,10 +201,12 @@ class MlflowStore:
         """Put a run into the bin."""
         self._client.delete_run(run_id)
 
-    def logged(self, run: RunFacts) -> set[tuple[str, int]]:
-        """The (metric, epoch) pairs that a run has."""
+    def logged(self, run: RunFacts) -> dict[tuple[str, int], Point]:
+        """The points that a run has, by metric and epoch."""
         return {
-            (key, metric.step) for key in run.metrics for metric in self._client.get_metric_history(run.run_id, key)
+            (key, metric.step): Point(key, metric.value, metric.timestamp, metric.step)
+            for key in run.metrics
+            for metric in self._client.get_metric_history(run.run_id, key)
         }
 
     def log(

@@ -27,8 +27,9 @@ from hssl_ray.study.mlflow_store import StoreVersionError, initialise
 from hssl_ray.study.results import results_table
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.study_writer import CELLS_VIEW, METHODS_VIEW
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
-from hssl_ray.study.tracking import CELLS_VIEW, METHODS_VIEW, MlflowTracker
+from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
@@ -318,8 +319,11 @@ def test_the_kept_checkpoint_is_a_model_that_loads_and_predicts_and_nothing_is_p
     tracker.trial_started(trial, 2)
     for epoch in (2, 3, 4):
         tracker.trial_reported(trial, record(epoch, 2, saved=commit(home, trial, epoch) if epoch == 4 else None))
+    tracker.trial_ended(trial, Outcome("killed", "interrupted: SIGTERM", attempt=2))
+    tracker.trial_started(trial, 3)
+    tracker.trial_reported(trial, record(4, 3, shift=0.5, saved=commit(home, trial, 4)))
     for _ in range(2):
-        tracker.trial_ended(trial, Outcome("finished", attempt=2))
+        tracker.trial_ended(trial, Outcome("finished", attempt=3))
     closed(tracker)
 
     (run,) = runs(client)
