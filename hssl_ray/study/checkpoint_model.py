@@ -59,7 +59,8 @@ class CheckpointModel:
             array = array[:, None]
         expected = (data.channels, data.size, data.size)
         if array.ndim != 4 or array.shape[1:] != expected or array.dtype.kind not in "uif":
-            raise ValueError(f"images: must be numbers of shape (N, {expected}), got {array.dtype} {array.shape}")
+            shape = ", ".join(map(str, expected))
+            raise ValueError(f"images: must be numbers of shape (N, {shape}), got {array.dtype} {array.shape}")
         pixels = torch.from_numpy(array * 255.0 if array.dtype.kind == "f" else array.astype(np.float64))
         batches = Images(
             ImageSet(pixels, torch.zeros(len(pixels), dtype=torch.int64)), self.config, torch.device("cpu")

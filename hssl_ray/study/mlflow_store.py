@@ -14,8 +14,8 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cached_property
 from pathlib import Path
 
 # MLflow reads the first of these while it is being imported.
@@ -56,26 +56,13 @@ from sqlalchemy import Engine  # noqa: E402
 from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
-from hssl_ray.study.tracked import Point, redact  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
+DIGEST_LENGTH = 36  # all of a digest that MLflow holds
 MODEL = "model"
-LOCK = "mlflow.lock"
+SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
-
-
-@dataclass(frozen=True)
-class RunFacts:
-    """A run as the store has it; metrics are the last ones."""
-
-    run_id: str
-    experiment_id: str
-    name: str
-    status: str
-    start_time: int
-    tags: dict[str, str]
-    params: dict[str, str]
-    metrics: dict[str, float]
 
 
 def is_server(uri: str) -> bool:
@@ -100,7 +87,7 @@ def initialise(uri: str, home: Path) -> None:
     if is_server(uri):
         return
     home.mkdir(parents=True, exist_ok=True)
-    with locked(home / LOCK):
+    with locked(home / SCHEMA_LOCK):
         engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
         try:
             _migrate(engine, uri)
@@ -134,23 +121,27 @@ class MlflowStore:
 
     def __init__(self, uri: str, home: Path) -> None:
         self.uri, self._home = uri, home
-        self._client = MlflowClient(uri)
+
+    @cached_property
+    def _client(self) -> MlflowClient:
+        initialise(self.uri, self._home)  # a client of a database makes its tables, in a race with other processes
+        return MlflowClient(self.uri)
 
     def judge(self, error: Exception) -> Fault:
         """What a failed write says about trying it again."""
-        if isinstance(error, MlflowException):
-            if error.get_http_status_code() in REFUSALS:  # type: ignore[no-untyped-call]
-                return Fault.REFUSED
-            try:
-                self._client.search_experiments(max_results=1)
-            except MlflowException:
-                return Fault.AWAY
+        refused = isinstance(error, MlflowException) and error.get_http_status_code() in REFUSALS  # type: ignore[no-untyped-call]
+        if refused or isinstance(error, StoreVersionError):
+            return Fault.REFUSED
+        try:
+            self._client.search_experiments(max_results=1)
+        except Exception:
+            return Fault.AWAY
         return Fault.FAILED
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
         """Keep the other processes of this home from creating what this one looks for and then creates."""
-        with locked(self._home / LOCK):
+        with locked(self._home / RUNS_LOCK):
             yield
 
     def experiment(self, name: str) -> str:
@@ -198,6 +189,10 @@ class MlflowStore:
             if not token:
                 return found
 
+    def run(self, run_id: str) -> RunFacts:
+        """A run as it is now."""
+        return _facts(self._client.get_run(run_id))
+
     def create_run(self, experiment_id: str, name: str, tags: Mapping[str, str]) -> RunFacts:
         """A new run, RUNNING."""
         return _facts(self._client.create_run(experiment_id, run_name=name, tags=dict(tags)))
@@ -206,10 +201,12 @@ class MlflowStore:
         """Put a run into the bin."""
         self._client.delete_run(run_id)
 
-    def logged(self, run: RunFacts) -> set[tuple[str, int]]:
-        """The (metric, epoch) pairs that a run has."""
+    def logged(self, run: RunFacts) -> dict[tuple[str, int], Point]:
+        """The points that a run has, by metric and epoch."""
         return {
-            (key, metric.step) for key in run.metrics for metric in self._client.get_metric_history(run.run_id, key)
+            (key, metric.step): Point(key, metric.value, metric.timestamp, metric.step)
+            for key in run.metrics
+            for metric in self._client.get_metric_history(run.run_id, key)
         }
 
     def log(
@@ -237,10 +234,13 @@ class MlflowStore:
             self._client.set_terminated(run_id, status)
 
     def log_dataset(self, run_id: str, name: str, digest: str, source: str) -> None:
-        """Note the data set as the run's input. Runs of an experiment share the entry of a name and digest."""
+        """Note the data set as the run's input, once. Runs of an experiment share the entry of a name and digest."""
+        inputs = self._client.get_run(run_id).inputs
+        if any(used.dataset.digest == digest[:DIGEST_LENGTH] for used in (inputs.dataset_inputs if inputs else ())):
+            return
         dataset = Dataset(
             name=name,
-            digest=digest[:36],  # all that MLflow holds of it
+            digest=digest[:DIGEST_LENGTH],
             source_type="local",
             source=json.dumps({"uri": source}),
             profile=json.dumps({"sha256": digest}),
@@ -295,7 +295,7 @@ class MlflowStore:
         outputs = client.get_run(run.run_id).outputs
         if ready not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
             client.log_outputs(run.run_id, [LoggedModelOutput(ready, step)])
-        name, digest = (dataset[0], dataset[1][:36]) if dataset else (None, None)
+        name, digest = (dataset[0], dataset[1][:DIGEST_LENGTH]) if dataset else (None, None)
         linked = [
             Metric(p.key, p.value, p.time, p.step, ready, name, digest, run.run_id)
             for p in points

@@ -124,7 +124,7 @@ class Outbox:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
-                if not self._jobs or (failures and self._out_of_time()):
+                if not self._jobs or self._out_of_time():
                     return
                 what, job = self._jobs[0]
             error = self._attempt(job)

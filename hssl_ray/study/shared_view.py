@@ -1,4 +1,4 @@
-"""The chart page of an experiment with runs grouped by method, as the MLflow UI's own "share view" would store it.
+"""A chart page of an experiment, set up by code and stored as the MLflow UI's own "share view" would store it.
 
 MLflow keeps a shared view as an experiment tag: its key ends in the SHA-256 of the view's JSON, its value is that JSON,
 deflated and in base64. The format is internal to the UI (read in MLflow 3.17), so it is made in this one place.
@@ -29,23 +29,28 @@ class SharedView:
 
     def link(self, server: str, experiment_id: str) -> str:
         """Address of the view in the UI of `server`."""
-        return (
-            f"{server.rstrip('/')}/#/experiments/{quote(experiment_id, safe='')}/runs"
-            f"?compareRunsMode=CHART&viewStateShareKey={self.share_key}"
-        )
+        return f"{experiment_link(server, experiment_id)}&compareRunsMode=CHART&viewStateShareKey={self.share_key}"
 
 
-def grouped_view(tag: str, *, only: str) -> SharedView:
-    """A view whose charts show one mean curve for each value of a run tag.
+def experiment_link(server: str, experiment_id: str) -> str:
+    """Address of an experiment's runs. Without the query the UI opens an empty page about language model traces."""
+    return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id, safe='')}/runs?workflowType=machine_learning"
+
+
+def shared_view(*, only: str, group_by: str | None = None, charts: str = "") -> SharedView:
+    """A view of the charts of some runs.
 
     Args:
-        tag: name of the tag that groups the runs.
         only: the UI's search expression for the runs to show.
+        group_by: name of a run tag; each of its values is then one mean curve, with the range around it.
+        charts: regular expression for the names of the metrics to show; all if empty.
     """
+    groups = {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": group_by}]}
     state = {
         "searchFilter": only,
-        "groupBy": {"aggregateFunction": "average", "groupByKeys": [{"mode": "tag", "groupByData": tag}]},
+        "groupBy": groups if group_by else None,
         "useGroupedValuesInCharts": True,
+        "chartsSearchFilter": charts,
         "runsHiddenMode": "SHOW_ALL",
         "hideEmptyCharts": True,
     }

@@ -11,19 +11,19 @@ import json
 import math
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import pyarrow as pa
 
 from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.results import _schema
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
-Kind = Literal["trial", "cell", "study"]
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "killed": "KILLED"}
 CURVE_COLUMNS = ("mean", "std", "n", "low", "high")
 MEMBER = "hssl.in."
@@ -42,6 +42,20 @@ class Point:
     def at(self, time: int) -> Point:
         """The same point at another time."""
         return replace(self, time=time)
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """A run as the store has it; metrics are the last ones."""
+
+    run_id: str
+    experiment_id: str
+    name: str
+    status: str
+    start_time: int
+    tags: dict[str, str]
+    params: dict[str, str]
+    metrics: dict[str, float]
 
 
 @dataclass(frozen=True)
@@ -111,14 +125,13 @@ def trial_tags(study: str, planned: PlannedTrial) -> dict[str, str]:
     }
 
 
-def outcome_tags(outcome: Outcome, epochs: int) -> dict[str, str]:
+def outcome_tags(outcome: Outcome) -> dict[str, str]:
     """How the last attempt at a trial ended."""
     return {
         "hssl.outcome": outcome.state,
         "hssl.reason": outcome.reason,
         "hssl.attempt": str(outcome.attempt),
         "hssl.seconds": f"{outcome.seconds:.3f}",
-        "hssl.epochs": str(epochs),
     }
 
 
@@ -144,7 +157,7 @@ class CellFacts:
     def digest(self) -> str:
         """Of the content, so that a cell that did not change is not written again."""
         content = [[point.key, repr(point.value), point.step] for point in self.points]
-        return hashlib.sha256(json.dumps([content, self.tags], sort_keys=True).encode()).hexdigest()
+        return hashlib.sha256(json.dumps([self.cell, content, self.tags], sort_keys=True).encode()).hexdigest()
 
 
 def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
@@ -165,7 +178,7 @@ def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
         series += [
             Point(f"{row['metric']}/{column}", _number(float(row[column])), 0, int(row["epoch"]))
             for column in CURVE_COLUMNS
-            if row[column] is not None
+            if row[column] is not None and row["metric"] != "epoch"
         ]
     seen: dict[str, int] = {}
     for row in verdicts.to_pylist():
@@ -189,4 +202,43 @@ def experiment_note(study: str, provenance: Provenance, verdict: str = "") -> st
     if provenance.commands:
         lines = [f"# {purpose}\n{command}" for purpose, command in provenance.commands.items()]
         parts.append("```sh\n" + "\n".join(lines) + "\n```")
-    return "\n\n".join(part for part in parts if part)
+    return redact("\n\n".join(part for part in parts if part))
+
+
+def cell_of(run: RunFacts, study: str) -> str:
+    """The cell of a trial's run in a study that plans the trial, whichever study made the run."""
+    return run.tags.get(MEMBER + study, run.tags["hssl.cell"])
+
+
+def common_params(runs: Iterable[RunFacts]) -> dict[str, str]:
+    """The params that all of the runs share: of a cell's trials, all but the seed."""
+    shared: dict[str, str] | None = None
+    for run in runs:
+        shared = dict(run.params) if shared is None else dict(shared.items() & run.params.items())
+    return {key: value for key, value in sorted((shared or {}).items()) if key != "seed"}
+
+
+def runs_table(runs: Iterable[RunFacts], study: str) -> pa.Table:
+    """Trial runs of a study as `study.results.results_table` would give them, without trials that never started."""
+    rows, measured = [], []
+    for run in runs:
+        tags = run.tags
+        rows.append(
+            config_of(run.params).model_dump(mode="json")
+            | {
+                "trial_id": tags["hssl.trial_id"],
+                "name": run.name,
+                "study": study,
+                "cell": cell_of(run, study),
+                "state": tags["hssl.outcome"],
+                "reason": tags.get("hssl.reason", ""),
+                "attempt": int(tags["hssl.attempt"]),
+                "seconds": float(tags["hssl.seconds"]) if "hssl.seconds" in tags else None,
+            }
+        )
+        measured.append(run.metrics)
+    schema = _schema()
+    table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
+    for metric in sorted(set[str]().union(*measured)):
+        table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))
+    return table

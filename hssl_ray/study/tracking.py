@@ -6,67 +6,24 @@ broken costs the sweep nothing, and `replay` writes from the journals whatever a
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import pyarrow as pa
 
 from hssl_ray.study.engine import Summary
-from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.mlflow_store import MlflowStore, RunFacts, initialise, is_server
+from hssl_ray.study.mlflow_store import MlflowStore, is_server
 from hssl_ray.study.outbox import Outbox
-from hssl_ray.study.shared_view import grouped_view
+from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.tracked import (
-    MEMBER,
-    STATUS,
-    CellFacts,
-    Kind,
-    Point,
-    Provenance,
-    cell_facts,
-    experiment_note,
-    outcome_tags,
-    params,
-    points,
-    redact,
-    trial_tags,
-)
+from hssl_ray.study.study_writer import CELLS_VIEW, KEPT, METHODS_VIEW, DatasetFacts, StudyWriter, Tracked, trial_runs
+from hssl_ray.study.tracked import Provenance, cell_facts, redact, runs_table
 from hssl_ray.trial.journal import Record
 
 CLOSE_SECONDS = 30.0
-VIEW = grouped_view("hssl.method", only="tags.`hssl.kind` = 'trial'")
-KEPT = frozenset({"finished", "pruned"})
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
-
-
-class DatasetFacts(Protocol):
-    """What is noted of a data set; `hssl_ray.data.manifest.Manifest` has it."""
-
-    @property
-    def digest(self) -> str: ...
-    @property
-    def source(self) -> str: ...
-
-
-@dataclass
-class _Trial:
-    """What the outbox knows of one trial. Only its thread touches `run`, `logged` and `ended`."""
-
-    planned: PlannedTrial
-    waiting: list[Record] = field(default_factory=list)
-    """Reported and not yet written; the lists of several reports become one batch when MLflow was away."""
-    run: RunFacts | None = None
-    logged: set[tuple[str, int]] = field(default_factory=set)
-    epochs: int = 0
-    kept: Record | None = None
-    """The last epoch that came with a checkpoint."""
-    ended: bool = False
+DEFAULT_UI = "http://127.0.0.1:5000"
 
 
 class MlflowTracker:
@@ -92,50 +49,51 @@ class MlflowTracker:
         self._datasets = datasets
         self._store = MlflowStore(uri, home)
         self._outbox = Outbox(judge=self._store.judge, describe=lambda error: redact(str(error).partition("\n")[0]))
-        self._trials: dict[str, _Trial] = {}
-        self._study = ""
-        self._experiment_id: str | None = None
-        self._verdict = ""
+        self._trials: dict[str, Tracked] = {}
+        self._opened: StudyWriter | None = None
 
     # What the sweep tells
 
     def study_opened(self, study: Any, planned_count: int) -> None:
-        """Make the study's experiment, with its note and the view grouped by method."""
-        self._study = study.study
+        """Make the study's experiment, with its note and its views."""
+        writer = StudyWriter(self._store, self._home, study.study, self._provenance, self._datasets)
+        self._opened = writer
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
-        self._outbox.post("the experiment", lambda: self._open_experiment(facts))
+        self._outbox.post("the experiment", lambda: writer.open(facts))
 
     def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         """Make the trial's run, or find it again, and set it RUNNING."""
-        trial = self._trial(planned)
-        self._outbox.post(f"the start of {planned.name}", lambda: self._start(trial, attempt))
+        writer, trial = self._writer, self._trial(planned)
+        self._outbox.post(f"the start of {planned.name}", lambda: writer.start(trial, attempt))
 
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
-        trial = self._trial(planned)
+        writer, trial = self._writer, self._trial(planned)
         trial.waiting.append(record)
-        self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._write_waiting(trial))
+        self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: writer.write_waiting(trial))
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
-        """Write the outcome, the kept checkpoint of a trial that ended well, and the terminal status."""
-        trial = self._trial(planned)
-        self._outbox.post(f"the end of {planned.name}", lambda: self._end(trial, outcome))
+        """Write the kept checkpoint of a trial that ended well, the outcome and the terminal status."""
+        writer, trial = self._writer, self._trial(planned)
+        if outcome.state in KEPT:
+            self._outbox.post(f"the checkpoint of {planned.name}", lambda: writer.keep_model(trial))
+        self._outbox.post(f"the end of {planned.name}", lambda: writer.end(trial, outcome))
 
     def study_closed(self, summary: Summary) -> None:
         """End the runs of trials that did not end, as KILLED, and count the outcomes on the study's run."""
-        trials = list(self._trials.values())
-        self._outbox.post("the end of the study", lambda: self._close_study(trials, summary))
+        writer, trials = self._writer, list(self._trials.values())
+        self._outbox.post("the end of the study", lambda: writer.close(trials, summary))
 
     def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
-        """Write what a trial's journal holds and its run lacks. Call it for each trial touched before, once at start.
+        """Write what a trial's journal holds and its run lacks; nothing where they agree.
 
         Args:
             planned: the trial.
             records: its journal.
             outcome: how its last attempt ended; None if it did not.
         """
-        trial, kept = self._trial(planned), list(records)
-        self._outbox.post(f"the journal of {planned.name}", lambda: self._replay(trial, kept, outcome))
+        writer, trial, kept = self._writer, self._trial(planned), list(records)
+        self._outbox.post(f"the journal of {planned.name}", lambda: writer.replay(trial, kept, outcome))
 
     def write_cells(self, curves: pa.Table, verdicts: pa.Table) -> None:
         """Write one run for each cell; see `tracked.cell_facts` for the columns.
@@ -143,8 +101,8 @@ class MlflowTracker:
         A cell whose content is what its run holds is left alone. If it changed (another seed finished), the run is
         deleted and written anew: MLflow keeps every value ever given to a step, so writing over it would leave two.
         """
-        for facts in cell_facts(curves, verdicts):
-            self._outbox.post(f"cell {facts.cell}", lambda facts=facts: self._write_cell(facts))  # type: ignore[misc]
+        writer, cells = self._writer, cell_facts(curves, verdicts)
+        self._outbox.post("the cells", lambda: writer.write_cells(cells))
 
     def write_summary(self, markdown: str, artifacts: Mapping[str, bytes]) -> None:
         """Write the verdict onto the study's run and above the experiment's runs.
@@ -153,9 +111,8 @@ class MlflowTracker:
             markdown: the verdict.
             artifacts: files by name, `comparison.json`, `report.html`; they replace those of an earlier call.
         """
-        self._verdict = markdown
-        files = {"verdict.md": markdown.encode(), **artifacts}
-        self._outbox.post("the verdict", lambda: self._write_summary(markdown, files))
+        writer, files = self._writer, {"verdict.md": markdown.encode(), **artifacts}
+        self._outbox.post("the verdict", lambda: writer.write_summary(markdown, files))
 
     # What the command line asks
 
@@ -182,12 +139,17 @@ class MlflowTracker:
     @property
     def experiment_url(self) -> str | None:
         """Address of the study's page; None until MLflow has answered."""
-        return None if self._experiment_id is None else f"{self._server}/#/experiments/{self._experiment_id}"
+        return self._address_of(experiment_link)
 
     @property
     def view_url(self) -> str | None:
         """Address of the charts with one mean curve for each method; None until MLflow has answered."""
-        return None if self._experiment_id is None else VIEW.link(self._server, self._experiment_id)
+        return self._address_of(METHODS_VIEW.link)
+
+    @property
+    def cells_url(self) -> str | None:
+        """Address of the charts with the mean curve of each cell; None until MLflow has answered."""
+        return self._address_of(CELLS_VIEW.link)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far is written, at most `timeout` seconds; whether it is."""
@@ -197,193 +159,23 @@ class MlflowTracker:
         """Write what waits, for at most `timeout` seconds, then stop; whether MLflow has everything."""
         return self._outbox.close(timeout)
 
+    def results_table(self, study: str) -> pa.Table:
+        """What MLflow knows of a study's trials, in the columns of `study.results.results_table`.
+
+        Raises:
+            MlflowException: MLflow does not answer.
+        """
+        return runs_table(trial_runs(self._store, study), study)
+
+    def _address_of(self, link: Callable[[str, str], str]) -> str | None:
+        experiment_id = None if self._opened is None else self._opened.experiment_id
+        server = self.address.replace("***@", "") if is_server(self._uri) else DEFAULT_UI
+        return None if experiment_id is None else link(server, experiment_id)
+
     @property
-    def _server(self) -> str:
-        return redact(self._uri).rstrip("/") if is_server(self._uri) else "http://127.0.0.1:5000"
+    def _writer(self) -> StudyWriter:
+        assert self._opened is not None, "study_opened comes first"
+        return self._opened
 
-    def _trial(self, planned: PlannedTrial) -> _Trial:
-        return self._trials.setdefault(planned.trial_id, _Trial(planned))
-
-    # On the outbox's thread; each may run again after it failed half way
-
-    def _open_experiment(self, facts: Mapping[str, str]) -> None:
-        initialise(self._uri, self._home)
-        with self._store.exclusive():
-            experiment_id = self._store.experiment(self._study)
-        self._store.tag_experiment(
-            experiment_id, {**facts, VIEW.tag_key: VIEW.tag_value, "mlflow.note.content": self._note()}
-        )
-        self._experiment_id = experiment_id
-
-    def _note(self) -> str:
-        return experiment_note(self._study, self._provenance, self._verdict)[:20000]
-
-    def _experiment(self) -> str:
-        if self._experiment_id is None:  # its own job was given up, or there was none
-            self._experiment_id = self._store.experiment(self._study)
-        return self._experiment_id
-
-    def _find_or_create(
-        self, kind: Kind, name: str, expression: str, tags: Mapping[str, str], everywhere: bool
-    ) -> RunFacts:
-        """The oldest run that matches, else a new one. Younger ones, of drivers that raced on two homes, go."""
-        experiment_id = self._experiment()
-        expression = f"tags.`hssl.kind` = '{kind}' AND {expression}"
-        with self._store.exclusive():
-            found = self._store.runs(expression, None if everywhere else experiment_id)
-            if not found:
-                self._store.create_run(experiment_id, name, {**tags, **self._provenance.tags()})
-                found = self._store.runs(expression, None if everywhere else experiment_id)
-        for double in found[1:]:
-            self._store.delete_run(double.run_id)
-        return found[0]
-
-    def _run(self, trial: _Trial) -> RunFacts:
-        if trial.run is None:
-            planned, tags = trial.planned, trial_tags(self._study, trial.planned)
-            run = self._find_or_create(
-                "trial", planned.name, f"tags.`hssl.trial_id` = '{planned.trial_id}'", tags, everywhere=True
-            )
-            trial.logged = self._store.logged(run)
-            trial.epochs = max((step for _, step in trial.logged), default=0)
-            extra = {} if run.tags["hssl.study"] == self._study else {MEMBER + self._study: planned.cell}
-            config = params(planned.config)
-            if run.params != config:
-                self._store.log(run.run_id, params=config)
-                self._log_dataset(run, planned)
-            if extra.items() - run.tags.items():
-                self._store.log(run.run_id, tags=extra)
-            trial.run = run
-        return trial.run
-
-    def _dataset(self, planned: PlannedTrial) -> tuple[str, str, str] | None:
-        name = planned.config.dataset
-        if self._datasets is None:
-            return None
-        facts = self._datasets(name)
-        return name, facts.digest, facts.source
-
-    def _log_dataset(self, run: RunFacts, planned: PlannedTrial) -> None:
-        dataset = self._dataset(planned)
-        if dataset is not None:
-            self._store.log_dataset(run.run_id, *dataset)
-
-    def _start(self, trial: _Trial, attempt: int) -> None:
-        run = self._run(trial)
-        self._store.log(run.run_id, tags={"hssl.attempt": str(attempt), "hssl.outcome": "running"})
-        self._store.set_status(run.run_id, "RUNNING")
-        trial.ended = False
-
-    def _write_waiting(self, trial: _Trial) -> None:
-        records = list(trial.waiting)
-        if not records:
-            return
-        self._write(trial, records)
-        del trial.waiting[: len(records)]
-
-    def _write(self, trial: _Trial, records: Iterable[Record]) -> None:
-        run = self._run(trial)
-        new: dict[tuple[str, int], Point] = {}
-        for record in records:
-            if record.checkpoint is not None and record.epoch >= (trial.kept.epoch if trial.kept else 0):
-                trial.kept = record
-            for point in points(record):
-                if (point.key, point.step) not in trial.logged:
-                    new.setdefault((point.key, point.step), point)
-        self._store.log(run.run_id, new.values())
-        trial.logged |= new.keys()
-        trial.epochs = max((step for _, step in trial.logged), default=0)
-
-    def _end(self, trial: _Trial, outcome: Outcome) -> None:
-        run = self._run(trial)
-        if outcome.state in KEPT:
-            self._keep_model(trial, run)
-        self._store.log(run.run_id, tags=outcome_tags(outcome, trial.epochs))
-        self._store.set_status(run.run_id, STATUS[outcome.state])
-        trial.ended = True
-        trial.run, trial.logged = None, set()  # found again if it is tried again; a study may have very many
-
-    def _keep_model(self, trial: _Trial, run: RunFacts) -> None:
-        kept = trial.kept
-        if kept is None or kept.checkpoint is None:
-            return
-        folder = trial_folder(self._home, trial.planned.trial_id) / kept.checkpoint
-        if not (folder / WEIGHTS).is_file():  # on another machine's disk, or cleared away
-            return
-        dataset = self._dataset(trial.planned)
-        with tempfile.TemporaryDirectory() as staging:
-            data = Path(staging, "checkpoint")
-            data.mkdir()
-            shutil.copyfile(folder / WEIGHTS, data / WEIGHTS)
-            (data / CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
-            model_id = self._store.log_model(
-                run,
-                data,
-                step=kept.epoch,
-                points=points(kept),
-                tags=trial_tags(self._study, trial.planned),
-                dataset=dataset[:2] if dataset else None,
-            )
-        self._store.log(run.run_id, tags={"hssl.model_id": model_id})
-
-    def _replay(self, trial: _Trial, records: list[Record], outcome: Outcome | None) -> None:
-        run = self._run(trial)
-        self._write(trial, records)
-        if outcome is not None and not (
-            run.status == STATUS[outcome.state] and outcome_tags(outcome, trial.epochs).items() <= run.tags.items()
-        ):
-            self._end(trial, outcome)
-        trial.ended = outcome is not None
-
-    def _close_study(self, trials: Iterable[_Trial], summary: Summary) -> None:
-        for trial in trials:
-            if trial.run is not None and not trial.ended:
-                self._store.log(trial.run.run_id, tags={"hssl.outcome": "killed"})
-                self._store.set_status(trial.run.run_id, "KILLED")
-                trial.ended = True
-        run = self._study_run()
-        counts = {f"hssl.trials.{state}": str(count) for state, count in summary.counts.items()}
-        self._store.log(run.run_id, tags={**counts, "hssl.seconds": f"{summary.seconds:.3f}"})
-        interrupted = "KILLED" if summary.interrupted is not None else "FAILED"
-        self._store.set_status(run.run_id, "FINISHED" if summary.ended_well else interrupted)
-
-    def _study_run(self) -> RunFacts:
-        tags = {"hssl.kind": "study", "hssl.study": self._study}
-        return self._find_or_create(
-            "study", self._study, f"tags.`hssl.study` = '{self._study}'", tags, everywhere=False
-        )
-
-    def _write_summary(self, markdown: str, files: Mapping[str, bytes]) -> None:
-        run = self._study_run()
-        self._store.log_artifacts(run.run_id, files)
-        self._store.log(run.run_id, tags={"mlflow.note.content": markdown[:8000]})
-        self._store.tag_experiment(self._experiment(), {"mlflow.note.content": self._note()})
-        if run.status == "RUNNING":
-            self._store.set_status(run.run_id, "FINISHED")
-
-    def _write_cell(self, facts: CellFacts) -> None:
-        experiment_id = self._experiment()
-        with self._store.exclusive():
-            runs = self._store.runs("tags.`hssl.kind` = 'cell'", experiment_id)
-            run = None
-            for old in runs:
-                if old.tags["hssl.cell"] != facts.cell:
-                    continue
-                if old.tags["hssl.digest"] == facts.digest and run is None:
-                    run = old
-                else:
-                    self._store.delete_run(old.run_id)
-            if run is None:
-                tags = {
-                    "hssl.kind": "cell",
-                    "hssl.study": self._study,
-                    "hssl.cell": facts.cell,
-                    "hssl.digest": facts.digest,
-                    **facts.tags,
-                }
-                run = self._store.create_run(experiment_id, facts.cell, {**tags, **self._provenance.tags()})
-        if (
-            run.status == "RUNNING"
-        ):  # new, or left half written; its own start is the time of every point, so twice is once
-            self._store.log(run.run_id, [p.at(run.start_time) for p in facts.points])
-            self._store.set_status(run.run_id, "FINISHED")
+    def _trial(self, planned: PlannedTrial) -> Tracked:
+        return self._trials.setdefault(planned.trial_id, Tracked(planned))

@@ -22,10 +22,14 @@ from sqlalchemy import create_engine, inspect, text
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Outcome, TrialRow
+from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.mlflow_store import StoreVersionError, initialise
+from hssl_ray.study.results import results_table
+from hssl_ray.study.shared_view import experiment_link
+from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.study_writer import CELLS_VIEW, METHODS_VIEW
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
-from hssl_ray.study.tracking import VIEW, MlflowTracker
+from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
@@ -73,9 +77,9 @@ def new_tracker(home: Path, study: str = "quickstart") -> MlflowTracker:
     return tracker
 
 
-def planned(method: Any = "h_ssl", seed: int = 0) -> TrialRow:
+def planned(method: Any = "h_ssl", seed: int = 0) -> PlannedTrial:
     config = TrialConfig(method=method, seed=seed, epochs=4, warmup_epochs=1, width=0.0625, batch_size=100)
-    return TrialRow(config.trial_id, f"{method}-rotation-s{seed}", f"{method}-rotation", config)
+    return PlannedTrial(config.trial_id, config, f"{method}-rotation", f"{method}-rotation-s{seed}")
 
 
 def record(epoch: int, attempt: int = 1, *, shift: float = 0.0, saved: str | None = None) -> Record:
@@ -148,10 +152,12 @@ def test_the_experiment_has_its_note_and_the_view_grouped_by_method(home: Path, 
     experiment = the_experiment(client)
     assert experiment.tags["mlflow.note.content"].startswith("## quickstart\n\nDoes H match A?")
     assert "hssl-ray run q.yaml" in experiment.tags["mlflow.note.content"]
-    assert experiment.tags[VIEW.tag_key] == VIEW.tag_value
+    for view in (METHODS_VIEW, CELLS_VIEW):
+        assert experiment.tags[view.tag_key] == view.tag_value
     assert experiment.artifact_location == (home / "artifacts" / "quickstart").as_uri()
-    assert tracker.view_url == VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
-    assert tracker.experiment_url == f"http://127.0.0.1:5000/#/experiments/{experiment.experiment_id}"
+    assert tracker.view_url == METHODS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
+    assert tracker.cells_url == CELLS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
+    assert tracker.experiment_url == experiment_link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.ui_command is not None
     closed(tracker)
 
@@ -254,8 +260,43 @@ def test_two_studies_that_share_a_trial_share_its_run(home: Path, client: Mlflow
     assert run.data.tags["hssl.study"] == "first"
     assert run.data.tags["hssl.in.second"] == "h_ssl-rotation"
 
+    tracker = new_tracker(home, "third")
+    tracker.trial_started(planned(seed=1), 1)
+    assert tracker.flush(60)
+    names = {study: tracker.results_table(study)["name"].to_pylist() for study in ("first", "second", "third", "none")}
+    assert names == {"first": [trial.name], "second": [trial.name], "third": ["h_ssl-rotation-s1"], "none": []}
+    table = tracker.results_table("second")
+    assert table.schema.names[: len(results_table(home, "none").schema)] == results_table(home, "none").schema.names
+    (row,) = table.to_pylist()
+    expected = trial.config.model_dump() | {"study": "second", "cell": trial.cell, "state": "finished", "attempt": 1}
+    assert expected.items() <= row.items()
+    assert row["probe/top1"] == 0.2
+    closed(tracker)
 
-def commit(home: Path, trial: TrialRow, epoch: int) -> str:
+
+def test_two_drivers_at_once_make_one_run(home: Path, client: MlflowClient) -> None:
+    trackers = [new_tracker(home, study) for study in ("first", "second", "third", "fourth")]
+    for seed in range(3):
+        for tracker in trackers:
+            tracker.trial_started(planned(seed=seed), 1)
+    for tracker in trackers:
+        closed(tracker)
+    assert len(runs(client)) == 3
+
+
+def test_a_run_left_running_by_a_dead_driver_is_ended_even_if_nobody_takes_it_up(
+    home: Path, client: MlflowClient
+) -> None:
+    dead = new_tracker(home)
+    dead.trial_started(planned(), 1)
+    closed(dead)
+    next_one = new_tracker(home)
+    next_one.study_closed(Summary({"planned": 1}, 0.1, interrupted=15))
+    closed(next_one)
+    assert [run.info.status for run in runs(client)] == ["KILLED"]
+
+
+def commit(home: Path, trial: PlannedTrial, epoch: int) -> str:
     network = build_network(trial.config)
     with torch.no_grad():
         for value in network.parameters():
@@ -278,8 +319,11 @@ def test_the_kept_checkpoint_is_a_model_that_loads_and_predicts_and_nothing_is_p
     tracker.trial_started(trial, 2)
     for epoch in (2, 3, 4):
         tracker.trial_reported(trial, record(epoch, 2, saved=commit(home, trial, epoch) if epoch == 4 else None))
+    tracker.trial_ended(trial, Outcome("killed", "interrupted: SIGTERM", attempt=2))
+    tracker.trial_started(trial, 3)
+    tracker.trial_reported(trial, record(4, 3, shift=0.5, saved=commit(home, trial, 4)))
     for _ in range(2):
-        tracker.trial_ended(trial, Outcome("finished", attempt=2))
+        tracker.trial_ended(trial, Outcome("finished", attempt=3))
     closed(tracker)
 
     (run,) = runs(client)
@@ -331,6 +375,8 @@ def cells(top: float) -> tuple[pa.Table, pa.Table]:
 
 def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: MlflowClient) -> None:
     tracker = new_tracker(home)
+    for seed in (0, 1):
+        tracker.trial_started(planned(seed=seed), 1)
     tracker.write_cells(*cells(0.3))
     tracker.write_cells(*cells(0.3))
     assert tracker.flush(60)
@@ -340,6 +386,10 @@ def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: Ml
     assert before["h_ssl-rotation"].data.tags["hssl.verdict.verdict"] == "equivalent"
     assert before["h_ssl-rotation"].data.metrics["verdict/difference"] == 0.01
     assert {run.info.status for run in before.values()} == {"FINISHED"}
+    assert before["h_ssl-rotation"].data.tags["hssl.method"] == "h_ssl"
+    shared = params(planned().config)
+    del shared["seed"]
+    assert before["h_ssl-rotation"].data.params == shared, "what the seeds of a cell have in common"
 
     closed(tracker)
     again = new_tracker(home)

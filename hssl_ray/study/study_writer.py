@@ -1,0 +1,317 @@
+"""What is written to MLflow for one study. Every method may run again after it failed half way; one thread runs all."""
+
+from __future__ import annotations
+
+import logging
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Protocol
+
+from hssl_ray.data.errors import DataError
+from hssl_ray.study.engine import Summary
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.mlflow_store import MlflowStore
+from hssl_ray.study.shared_view import shared_view
+from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.tracked import (
+    MEMBER,
+    STATUS,
+    CellFacts,
+    Point,
+    Provenance,
+    RunFacts,
+    cell_of,
+    common_params,
+    experiment_note,
+    outcome_tags,
+    params,
+    points,
+    redact,
+    trial_tags,
+)
+from hssl_ray.trial.journal import Record
+
+log = logging.getLogger(__name__)
+
+NOTE_LENGTH, TAG_LENGTH = 20_000, 8_000  # MLflow's limits
+TRIALS = "tags.`hssl.kind` = 'trial'"
+METHODS_VIEW = shared_view(only=TRIALS, group_by="hssl.method")
+CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="/mean$")
+KEPT = frozenset({"finished", "pruned"})
+WEIGHTS, CONFIG = "weights.safetensors", "config.json"
+POINTS, MODEL_EPOCH = "hssl.points", "hssl.model_epoch"
+
+
+class DatasetFacts(Protocol):
+    """What is noted of a data set; `hssl_ray.data.manifest.Manifest` has it."""
+
+    @property
+    def digest(self) -> str: ...
+    @property
+    def source(self) -> str: ...
+
+
+@dataclass
+class Tracked:
+    """What is known of one trial. All but `waiting` belongs to the thread that writes."""
+
+    planned: PlannedTrial
+    waiting: list[Record] = field(default_factory=list)
+    """Reported and not yet written; those of several reports become one batch when MLflow was away."""
+    run: RunFacts | None = None
+    logged: dict[tuple[str, int], Point] = field(default_factory=dict)
+    """What the run holds, by metric and epoch."""
+    kept: Record | None = None
+    """The last epoch that came with a checkpoint."""
+    ended: bool = False
+
+
+def trial_runs(store: MlflowStore, study: str) -> list[RunFacts]:
+    """The runs of a study's trials, those in other studies' experiments included."""
+    experiment_id = store.experiment_id(study)
+    own = store.runs(TRIALS, experiment_id) if experiment_id else []
+    return own + store.runs(f"tags.`{MEMBER}{study}` != ''")
+
+
+class StudyWriter:
+    """Writes one study's experiment.
+
+    Args:
+        store: where to.
+        home: where the checkpoints of trials lie.
+        study: its name.
+        provenance: where it was started from.
+        datasets: facts of a data set by name; `DataError` means that no input is noted.
+    """
+
+    def __init__(
+        self,
+        store: MlflowStore,
+        home: Path,
+        study: str,
+        provenance: Provenance,
+        datasets: Callable[[str], DatasetFacts] | None,
+    ) -> None:
+        self._store, self._home, self._study = store, home, study
+        self._provenance, self._datasets = provenance, datasets
+        self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
+        self.experiment_id: str | None = None
+        """None until MLflow has answered."""
+
+    def open(self, facts: Mapping[str, str]) -> None:
+        """Make the experiment, with its note and views, and look at the runs it has."""
+        with self._store.exclusive():
+            experiment_id = self._store.experiment(self._study)
+        views = {view.tag_key: view.tag_value for view in (METHODS_VIEW, CELLS_VIEW)}
+        self._store.tag_experiment(experiment_id, {**facts, **views, "mlflow.note.content": self._note()})
+        self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
+        self.experiment_id = experiment_id
+
+    def _note(self, verdict: str = "") -> str:
+        return experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]
+
+    def _experiment(self) -> str:
+        if self.experiment_id is None:  # its own job was given up
+            self.experiment_id = self._store.experiment(self._study)
+        return self.experiment_id
+
+    def _find_or_create(
+        self, name: str, tags: Mapping[str, str], *, match: tuple[str, ...], everywhere: bool = False
+    ) -> RunFacts:
+        """The oldest run with these values of the `match` tags, else a new one.
+
+        Younger ones, of drivers on two homes that raced for a server, go.
+        """
+        where = None if everywhere else self._experiment()
+        expression = " AND ".join(f"tags.`{key}` = '{tags[key]}'" for key in match)
+        with self._store.exclusive():
+            found = self._store.runs(expression, where)
+            if not found:
+                self._store.create_run(self._experiment(), name, {**tags, **self._provenance.tags()})
+                found = self._store.runs(expression, where)
+        for double in found[1:]:
+            self._store.delete_run(double.run_id)
+        return found[0]
+
+    def _run(self, trial: Tracked) -> RunFacts:
+        if trial.run is None:
+            planned = trial.planned
+            run = self._known.pop(planned.trial_id, None) or self._find_or_create(
+                planned.name,
+                trial_tags(self._study, planned),
+                match=("hssl.kind", "hssl.trial_id"),
+                everywhere=True,
+            )
+            if run.params != params(planned.config):
+                with self._store.exclusive():
+                    run = self._describe(self._store.run(run.run_id), planned)
+            if run.tags["hssl.study"] != self._study:
+                self._store.log(run.run_id, tags={MEMBER + self._study: planned.cell})
+            trial.logged = self._store.logged(run)
+            trial.run = run
+        return trial.run
+
+    def _dataset(self, planned: PlannedTrial) -> tuple[str, str, str] | None:
+        name = planned.config.dataset
+        if self._datasets is None:
+            return None
+        try:
+            facts = self._datasets(name)
+        except DataError as error:
+            log.warning("data set %s is not noted in MLflow: %s", name, error)
+            return None
+        return name, facts.digest, facts.source
+
+    def _describe(self, run: RunFacts, planned: PlannedTrial) -> RunFacts:
+        """Write the trial's data set, then its config, which tells that both are there."""
+        config = params(planned.config)
+        if run.params != config:
+            dataset = self._dataset(planned)
+            if dataset is not None:
+                self._store.log_dataset(run.run_id, *dataset)
+            self._store.log(run.run_id, params=config)
+        return replace(run, params=config)
+
+    def start(self, trial: Tracked, attempt: int) -> None:
+        """Make the trial's run, or find it again, and set it RUNNING."""
+        run = self._run(trial)
+        tags = {"hssl.attempt": str(attempt), "hssl.outcome": "running", **self._provenance.tags()}
+        self._store.log(run.run_id, tags=tags)
+        self._store.set_status(run.run_id, "RUNNING")
+        trial.ended = False
+
+    def write_waiting(self, trial: Tracked) -> None:
+        """Write the epochs that wait."""
+        records = list(trial.waiting)
+        if records:
+            self._write(trial, records)
+            del trial.waiting[: len(records)]
+
+    def _write(self, trial: Tracked, records: Iterable[Record]) -> None:
+        run = self._run(trial)
+        new: dict[tuple[str, int], Point] = {}
+        for record in records:
+            if record.checkpoint is not None and record.epoch >= (trial.kept.epoch if trial.kept else 0):
+                trial.kept = record
+            for point in points(record):
+                if (point.key, point.step) not in trial.logged:
+                    new.setdefault((point.key, point.step), point)
+        self._store.log(run.run_id, new.values())
+        trial.logged |= new
+
+    def end(self, trial: Tracked, outcome: Outcome) -> None:
+        """Write the outcome and the terminal status."""
+        run = self._run(trial)
+        self._store.log(run.run_id, tags={**outcome_tags(outcome), POINTS: str(len(trial.logged))})
+        self._store.set_status(run.run_id, STATUS[outcome.state])
+        trial.ended = True
+        trial.run, trial.logged = None, {}  # found again if it is tried again; a study may have very many
+
+    def keep_model(self, trial: Tracked) -> None:
+        """Write the last checkpoint as a model, if its files can be reached from here."""
+        kept = trial.kept
+        if kept is None or kept.checkpoint is None:
+            return
+        folder = trial_folder(self._home, trial.planned.trial_id) / kept.checkpoint
+        if not (folder / WEIGHTS).is_file():  # on another machine's disk, or cleared away
+            return
+        run, dataset = self._run(trial), self._dataset(trial.planned)
+        with tempfile.TemporaryDirectory() as staging:
+            shutil.copyfile(folder / WEIGHTS, Path(staging, WEIGHTS))
+            Path(staging, CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
+            model_id = self._store.log_model(
+                run,
+                Path(staging),
+                step=kept.epoch,
+                points=[trial.logged[point.key, point.step] for point in points(kept)],
+                tags=trial_tags(self._study, trial.planned),
+                dataset=dataset[:2] if dataset else None,
+            )
+        self._store.log(run.run_id, tags={"hssl.model_id": model_id, MODEL_EPOCH: str(kept.epoch)})
+
+    def replay(self, trial: Tracked, records: list[Record], outcome: Outcome | None) -> None:
+        """Write what a trial's journal holds and its run lacks."""
+        saved = [record for record in records if record.checkpoint is not None]
+        trial.kept = saved[-1] if saved else None
+        known = self._known.get(trial.planned.trial_id)
+        if known is not None and outcome is not None and _agrees(known, records, trial.kept, outcome):
+            trial.ended = True
+            return
+        self._write(trial, records)
+        if outcome is not None:
+            if outcome.state in KEPT:
+                self.keep_model(trial)
+            self.end(trial, outcome)
+
+    def close(self, trials: Iterable[Tracked], summary: Summary) -> None:
+        """End, as KILLED, the runs of trials that did not end, and count the outcomes on the study's run."""
+        for trial in trials:
+            if trial.run is not None and not trial.ended:
+                self._kill(trial.run)
+                trial.ended = True
+        for run in self._known.values():  # left by a driver that died, and not taken up in this one
+            if run.status == "RUNNING" and run.tags["hssl.study"] == self._study:
+                self._kill(run)
+        run = self._study_run()
+        counts = {f"hssl.trials.{state}": str(count) for state, count in summary.counts.items()}
+        self._store.log(run.run_id, tags={**counts, "hssl.seconds": f"{summary.seconds:.3f}"})
+        interrupted = "KILLED" if summary.interrupted is not None else "FAILED"
+        self._store.set_status(run.run_id, "FINISHED" if summary.ended_well else interrupted)
+
+    def _kill(self, run: RunFacts) -> None:
+        self._store.log(run.run_id, tags={"hssl.outcome": "killed"})
+        self._store.set_status(run.run_id, "KILLED")
+
+    def _study_run(self) -> RunFacts:
+        tags = {"hssl.kind": "study", "hssl.study": self._study}
+        return self._find_or_create(self._study, tags, match=("hssl.kind",))
+
+    def write_summary(self, markdown: str, files: Mapping[str, bytes]) -> None:
+        """Write the verdict onto the study's run and above the experiment's runs."""
+        run = self._study_run()
+        self._store.log_artifacts(run.run_id, files)
+        self._store.log(run.run_id, tags={"mlflow.note.content": redact(markdown)[:TAG_LENGTH]})
+        self._store.tag_experiment(self._experiment(), {"mlflow.note.content": self._note(markdown)})
+        if run.status == "RUNNING":
+            self._store.set_status(run.run_id, "FINISHED")
+
+    def write_cells(self, cells: Iterable[CellFacts]) -> None:
+        """Write one run for each cell that changed; the run it had before is deleted."""
+        trials: dict[str, list[RunFacts]] = {}
+        for run in trial_runs(self._store, self._study):
+            trials.setdefault(cell_of(run, self._study), []).append(run)
+        old: dict[str, list[RunFacts]] = {}
+        for run in self._store.runs("tags.`hssl.kind` = 'cell'", self._experiment()):
+            old.setdefault(run.tags["hssl.cell"], []).append(run)
+        for facts in cells:
+            self._write_cell(facts, common_params(trials.get(facts.cell, ())), old.get(facts.cell, ()))
+
+    def _write_cell(self, facts: CellFacts, shared: Mapping[str, str], old: Iterable[RunFacts]) -> None:
+        tags = {
+            "hssl.kind": "cell",
+            "hssl.study": self._study,
+            "hssl.cell": facts.cell,
+            "hssl.digest": facts.digest,
+            **{f"hssl.{name}": shared[name] for name in ("method", "group") if name in shared},
+            **facts.tags,
+        }
+        run = self._find_or_create(facts.cell, tags, match=("hssl.kind", "hssl.digest"))
+        for outdated in old:
+            if outdated.tags["hssl.digest"] != facts.digest:
+                self._store.delete_run(outdated.run_id)
+        if run.status == "RUNNING":  # new or half written; its start is the time of every point, so twice is once
+            self._store.log(run.run_id, [point.at(run.start_time) for point in facts.points], params=shared)
+            self._store.set_status(run.run_id, "FINISHED")
+
+
+def _agrees(run: RunFacts, records: Iterable[Record], kept: Record | None, outcome: Outcome) -> bool:
+    """Whether a run holds all of a trial's journal, outcome and checkpoint, by what its last end wrote on it."""
+    told = {(point.key, point.step) for record in records for point in points(record)}
+    tags = {**outcome_tags(outcome), POINTS: str(len(told))}
+    if kept is not None and outcome.state in KEPT:
+        tags[MODEL_EPOCH] = str(kept.epoch)
+    return run.status == STATUS[outcome.state] and tags.items() <= run.tags.items()
