@@ -143,7 +143,7 @@ def test_cropped_kernels_convolve_like_full_ones(make_images: Callable[..., Tens
     group = Scale(geometry.scale())
     for padding in (0, 1, 3):
         layer = GroupConv2d(2, 3, 7, 3, group, stride=2, padding=padding).double()
-        assert [kernel.shape[-1] for kernel in layer.kernels(layer.weight[:, :, 0])] == [5, 5, 5, 7, 7, 7]
+        assert [kernel.shape[-1] for kernel in layer.kernels(layer.weight)] == [5, 5, 5, 7, 7, 7]
         z = make_images(2, 15, channels=12).view(2, 2, 6, 15, 15)
         full = torch.tensordot(layer.weight[:, :, 0], layer.basis, dims=1)  # (C', C, G, k, k)
         for g in range(6):
