@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 
 from hssl_ray.method.geometry import PAPER_SCALES, Geometry, GroupName, scale
+from hssl_ray.method.layout import spatial_mean
 from hssl_ray.method.resampling import gather_cells, moved_cells, shrink
 
 MAX_SHIFT = 0.2  # of the image's side: A-SSL's largest translation (§4.1)
@@ -141,14 +142,16 @@ class Group(ABC):
         """
 
     def bundle(self, z: Tensor, g0: Tensor, g: Tensor, base_size: int = 1) -> Tensor:
-        """The fiber bundle Gamma_g[z(g0)] = z(g^-1 . g0), fibers in the order of the base: (N, C, G, H, W) -> (N,
-        B*C).
+        """The fiber bundle Gamma_g[z(g0)] = z(g^-1 . g0), fibers in the order of the base: (N, C, G, H, W) -> (N, B*C).
 
         Raises:
             ValueError: the base or its shift leaves the window.
         """
-        places = self.shift(self.base(g0, base_size), g[:, None]).to(z.device)  # (N, B)
-        fibers = self.fibers(z)
+        return self.read(self.fibers(z), g0, g, base_size)
+
+    def read(self, fibers: Tensor, g0: Tensor, g: Tensor, base_size: int = 1) -> Tensor:
+        """`bundle` from fibers at hand, (N, order, C), for whoever reads several bundles of one feature map."""
+        places = self.shift(self.base(g0, base_size), g[:, None]).to(fibers.device)  # (N, B)
         return fibers.gather(1, places[:, :, None].expand(-1, -1, fibers.shape[2])).flatten(1)
 
     # the continuous group
@@ -193,7 +196,7 @@ class Rotation(Group):
         return (self.checked(g0) - self.checked(g)) % self.order
 
     def fibers(self, z: Tensor) -> Tensor:
-        return _spatial_mean(z)
+        return spatial_mean(z)
 
     def base(self, g0: Tensor, base_size: int) -> Tensor:
         return (self.checked(g0)[:, None] + torch.arange(self.geometry.base_side(base_size))) % self.order
@@ -263,7 +266,7 @@ class Scale(Group):
         return _inside(self.checked(g0) + self.checked(g), self.order, "scale")
 
     def fibers(self, z: Tensor) -> Tensor:
-        return _spatial_mean(z)
+        return spatial_mean(z)
 
     def base(self, g0: Tensor, base_size: int) -> Tensor:
         run = torch.arange(self.geometry.base_side(base_size))
@@ -393,11 +396,6 @@ def distance_matrix(geometry: Geometry) -> Tensor:
     if geometry.period is not None:
         apart = torch.minimum(apart, geometry.period - apart)
     return apart.square().sum(-1).sqrt()
-
-
-def _spatial_mean(z: Tensor) -> Tensor:
-    """(N, C, G, H, W) -> (N, G, C), in at least float32."""
-    return z.mean((3, 4), dtype=torch.promote_types(z.dtype, torch.float32)).transpose(1, 2)
 
 
 def _whole(u: Tensor, count: int) -> Tensor:

@@ -6,6 +6,7 @@ G-major and channels-last, so that each element's maps are one dense channels-la
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 
@@ -17,3 +18,13 @@ def fold(z: Tensor) -> Tensor:
 def unfold(folded: Tensor, lifted_order: int) -> Tensor:
     """(G*N, C, H, W) -> (N, C, G, H, W), a view."""
     return folded.view(lifted_order, -1, *folded.shape[1:]).permute(1, 2, 0, 3, 4)
+
+
+def spatial_mean(z: Tensor) -> Tensor:
+    """The mean over H x W of every fiber, (N, C, G, H, W) -> (N, G, C), in at least float32."""
+    cells = fold(z).permute(0, 2, 3, 1)  # channels last, so that the gradient is spread in the layout of z
+    return (
+        cells.mean((1, 2), dtype=torch.promote_types(z.dtype, torch.float32))
+        .view(z.shape[2], -1, z.shape[1])
+        .transpose(0, 1)
+    )

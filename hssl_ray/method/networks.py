@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from hssl_ray.method.architecture import Architecture
 from hssl_ray.method.geometry import Geometry, GroupName
 from hssl_ray.method.groups import Group, build_group
+from hssl_ray.method.layout import spatial_mean
 from hssl_ray.method.normalisation import BatchNorm
 from hssl_ray.method.steerable import GroupConv2d, GroupPool, LiftingConv2d
 
@@ -64,8 +65,8 @@ class Network(nn.Module):
         return z
 
     def features(self, z: Tensor) -> Tensor:
-        """What closed-form probes read, the fibers' spatial means: z -> (N, C'*G), in at least float32."""
-        return z.mean((3, 4), dtype=torch.promote_types(z.dtype, torch.float32)).flatten(1)
+        """What closed-form probes read, the fibers' spatial means: z -> (N, G*C'), in at least float32."""
+        return spatial_mean(z).flatten(1)
 
 
 def build_network(config: NetworkConfig) -> Network:

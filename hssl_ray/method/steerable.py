@@ -114,14 +114,16 @@ class _SteerableConv2d(nn.Module):
         self.margins = [_margin(basis[:, g]) for g in range(group.lifted_order)]
 
     def kernels(self, weight: Tensor) -> list[Tensor]:
-        """Weights (C', C, F) to one kernel (C', C, k', k') for each lifted element, cropped to its support."""
+        """Weights (C', C, mixing, F) to one kernel (C', mixing*C, k', k') for each element, cropped to its support."""
         size = self.basis.shape[-1]
         with torch.autocast(weight.device.type, enabled=False):  # entries of the basis span two orders of magnitude
-            full = torch.tensordot(weight, self.basis, dims=1)  # (C', C, G, k, k)
-        return [
-            full[:, :, g, margin : size - margin, margin : size - margin].contiguous(memory_format=torch.channels_last)
-            for g, margin in enumerate(self.margins)
-        ]
+            full = torch.tensordot(weight, self.basis, dims=1)  # (C', C, mixing, G, k, k)
+        kernels = []
+        for g, margin in enumerate(self.margins):
+            inner = slice(margin, size - margin)
+            kernel = full[:, :, :, g, inner, inner].transpose(1, 2).flatten(1, 2)
+            kernels.append(kernel.contiguous(memory_format=torch.channels_last))
+        return kernels
 
     def convolve(self, x: Tensor, kernel: Tensor, margin: int) -> Tensor:
         """The convolution with a kernel of which `margin` cells a side were cropped."""
@@ -165,7 +167,7 @@ class LiftingConv2d(_SteerableConv2d):
 
     def forward(self, x: Tensor) -> Tensor:
         x = x.contiguous(memory_format=torch.channels_last)
-        kernels = self.kernels(self.weight)
+        kernels = self.kernels(self.weight[:, :, None])
         maps = [self.convolve(x, kernel, margin) for kernel, margin in zip(kernels, self.margins, strict=True)]
         return _stack(maps)
 
@@ -201,9 +203,7 @@ class GroupConv2d(_SteerableConv2d):
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
     def forward(self, z: Tensor) -> Tensor:
-        # squeeze, where it does the same, keeps the gradient in the weight's own layout, which DDP's buckets want
-        by_step = self.weight.squeeze(2) if self.mixing == 1 else self.weight.transpose(1, 2).flatten(1, 2)
-        kernels = self.kernels(by_step)  # (C', mixing*C, k', k') each
+        kernels = self.kernels(self.weight)
         elements = [m.permute(0, 3, 1, 2) for m in z.permute(2, 0, 3, 4, 1).unbind(0)]  # its gradient stays G-major
         maps = []
         for g, (kernel, margin) in enumerate(zip(kernels, self.margins, strict=True)):

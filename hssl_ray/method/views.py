@@ -45,7 +45,8 @@ def f_ssl_views(f: Backbone, x: Tensor, group: Group, draw: Draw, base_size: int
 
 def views_from_features(z: Tensor, group: Group, draw: Draw, base_size: int = 1) -> Views:
     """Eq. 7 on features at hand:  V1 = z(g1^-1 . g0),  V2 = z(g2^-1 . g0)."""
-    return group.bundle(z, draw.g0, draw.g1, base_size), group.bundle(z, draw.g0, draw.g2, base_size)
+    fibers = group.fibers(z)
+    return group.read(fibers, draw.g0, draw.g1, base_size), group.read(fibers, draw.g0, draw.g2, base_size)
 
 
 def base_view(z: Tensor, group: Group, draw: Draw, base_size: int = 1) -> Tensor:
