@@ -41,8 +41,8 @@ def results_table(home: Path, study: str) -> pa.Table:
         outcome = history.outcomes.get(trial.trial_id)
         rows.append(_row(study, trial, history, outcome, alive))
         measured.append(_metrics(home, trial, history, outcome))
-    columns = {name: [row[name] for row in rows] for name in _schema().names}
-    table = pa.table(columns, schema=_schema())
+    columns = {name: [row[name] for row in rows] for name in results_schema().names}
+    table = pa.table(columns, schema=results_schema())
     for metric in sorted(set().union(*measured)):
         table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))
     return table
@@ -64,7 +64,8 @@ def history_table(home: Path, study: str) -> pa.Table:
     return pa.table(columns, schema=HISTORY_SCHEMA)
 
 
-def _schema() -> pa.Schema:
+def results_schema() -> pa.Schema:
+    """Columns of `results_table` before the metrics."""
     first = [
         ("trial_id", pa.string()),
         ("name", pa.string()),

@@ -19,7 +19,7 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.results import _schema
+from hssl_ray.study.results import results_schema
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
@@ -237,7 +237,7 @@ def runs_table(runs: Iterable[RunFacts], study: str) -> pa.Table:
             }
         )
         measured.append(run.metrics)
-    schema = _schema()
+    schema = results_schema()
     table = pa.table({name: [row[name] for row in rows] for name in schema.names}, schema=schema)
     for metric in sorted(set[str]().union(*measured)):
         table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))

@@ -18,9 +18,9 @@ from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
 from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
-from hssl_ray.study.ledger import Ledger, Outcome, Planned
+from hssl_ray.study.ledger import Ledger, Outcome
 from hssl_ray.study.problems import StudyError
-from hssl_ray.study.spec import load_study
+from hssl_ray.study.spec import PlannedTrial, load_study
 
 STUDY = """\
 # Does H-SSL match A-SSL?
@@ -45,7 +45,7 @@ def study_file(tmp_path: Path) -> Path:
 def ran(path: Path, values: Sequence[float | Outcome | None], overrides: Sequence[str] = ()) -> None:
     """Write what a driver would have: these outcomes, in the order of the plan; None is never started."""
     study = load_study(path, overrides)
-    trials: list[Planned] = [*study.planned()]
+    trials: list[PlannedTrial] = [*study.planned()]
     with Ledger.open(home(), study.study) as ledger:
         ledger.planned(study.digest, study.model_dump(mode="json"), trials)
         for trial, value in zip(trials, values, strict=True):
