@@ -1,8 +1,7 @@
 """Groups as operations on tensors: T_g on images, Gamma_g on features, fibers and bundles (Eq. 1, §2.1).
 
-N images, C channels, G lifted elements, H x W cells, B fibers in a bundle. Elements are int64 indices 0 .. order-1;
-index tensors may stay on the CPU whatever device the images are on, and should, because checking them there costs no
-wait.
+N images, C channels, G lifted elements, H x W cells, B fibers in a bundle. Elements are int64 indices 0 .. order-1, and
+their tensors live on the CPU whatever device the images are on: there, checking them waits for nothing.
 
 A group is cyclic (`Rotation`) or a finite window without wrap (`Scale`, `Translation`). Either way g^-1 . g0 is the
 place where f(T_g[x]) at g0 is found in f(x): g0 - g on the circle, g0 + g in a window, where leaving the window is an

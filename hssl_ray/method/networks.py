@@ -65,8 +65,8 @@ class Network(nn.Module):
         return z
 
     def features(self, z: Tensor) -> Tensor:
-        """What closed-form probes read, the fibers' spatial means: z -> (N, G*C'), in at least float32."""
-        return spatial_mean(z).flatten(1)
+        """What closed-form probes read, the fibers' spatial means: z -> (N, C'*G), in at least float32."""
+        return spatial_mean(z).transpose(1, 2).flatten(1)
 
 
 def build_network(config: NetworkConfig) -> Network:
