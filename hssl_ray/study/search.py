@@ -133,6 +133,7 @@ class Sampler:
                 for one in past:
                     study.enqueue_trial(dict(one.suggestion.settings))
                     trial = study.ask(self._axes)
+                    _ = trial.relative_params  # lazy: this is what makes CMA-ES note the trial's generation
                     if one.state == "finished":
                         study.tell(trial, one.value)
                     elif one.state != "running":
