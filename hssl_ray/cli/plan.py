@@ -27,10 +27,12 @@ SET = Annotated[
 YES = Annotated[bool, typer.Option("--yes", help="Allow more than 10,000 trials.")]
 PROBE = Annotated[bool, typer.Option("--probe", help="Measure this machine's speed for a few seconds (imports torch).")]
 THROUGHPUT = Annotated[
-    float | None, typer.Option("--throughput", metavar="GMAC/S", min=1e-6, help="Speed to compute hours from.")
+    float | None,
+    typer.Option("--throughput", metavar="GMAC/S", min=1e-6, max=1e12, help="Speed to compute hours from."),
 ]
 SD = Annotated[
-    float, typer.Option("--sd", min=1e-9, help="Assumed standard deviation of the compared metric between seeds.")
+    float,
+    typer.Option("--sd", min=1e-9, max=1e9, help="Assumed standard deviation of the compared metric between seeds."),
 ]
 
 
@@ -41,14 +43,14 @@ def plan(
     yes: YES = False,
     probe: PROBE = False,
     throughput: THROUGHPUT = None,
-    sd: SD = 0.01,
+    sd: SD = None,
 ) -> None:
     """Check a study file and print its cells, its trials, its cost and what its seeds can show. Runs nothing.
 
     Exit codes: 0 the study is valid, 2 it is not; then every mistake is one line `file:line:column: key: rule, value`.
     """
     # Imported here so that other commands and `--help` need no models.
-    from hssl_ray.study.forecast import DEFAULT_THROUGHPUT, forecast
+    from hssl_ray.study.forecast import DEFAULT_SD, DEFAULT_THROUGHPUT, forecast
     from hssl_ray.study.problems import StudyError
     from hssl_ray.study.spec import load_study
 
@@ -62,7 +64,7 @@ def plan(
         raise typer.Exit(INVALID) from None
     source = "stated" if throughput else "measured just now" if probe else "usual for two cores; --probe measures yours"
     speed = throughput or (_probed(loaded) if probe else DEFAULT_THROUGHPUT)
-    found = forecast(loaded, speed, sd)
+    found = forecast(loaded, speed, sd or DEFAULT_SD)
     if as_json:
         _print_json(_report(loaded, found, source))
     else:
