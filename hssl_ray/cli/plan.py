@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hssl_ray.study.spec import Study
 
 INVALID = 2
+_MOST_ROWS = 50
 _PIPE_WIDTH = 200  # columns of a pipe or a file, where nothing should be folded
 
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.")]
@@ -31,7 +32,7 @@ THROUGHPUT = Annotated[
     typer.Option("--throughput", metavar="GMAC/S", min=1e-6, max=1e12, help="Speed to compute hours from."),
 ]
 SD = Annotated[
-    float,
+    float | None,
     typer.Option("--sd", min=1e-9, max=1e9, help="Assumed standard deviation of the compared metric between seeds."),
 ]
 
@@ -113,7 +114,7 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
     table.add_column("cell", overflow="fold")
     for name in ("trials", "grid", "parameters", "GMAC/image", "passes", "epochs", "steps", "GMAC"):
         table.add_column(name, justify="right")
-    for cell in found.cells:
+    for cell in found.cells[:_MOST_ROWS]:
         numbers = (
             f"{cell.trials:,}",
             f"{cell.grid} x {cell.grid}",
@@ -123,6 +124,8 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
         steps = f"{cell.epochs * cell.steps_per_epoch:,}"
         table.add_row(cell.name, *numbers, str(cell.forward_passes), f"{cell.epochs:,}", steps, f"{cell.gmac:,.0f}")
     to.print(table)
+    if (more := len(found.cells) - _MOST_ROWS) > 0:
+        to.print(f"... and {_count(more, 'cell')} more; --json lists them")
     _print_summary(to, found, source)
 
 
