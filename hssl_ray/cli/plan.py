@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from hssl_ray.study.spec import Study
 
 INVALID = 2
+_MOST_ROWS = 50
 _PIPE_WIDTH = 200  # columns of a pipe or a file, where nothing should be folded
 
 STUDY = Annotated[Path, typer.Argument(metavar="STUDY", help="Study file.")]
@@ -27,10 +28,12 @@ SET = Annotated[
 YES = Annotated[bool, typer.Option("--yes", help="Allow more than 10,000 trials.")]
 PROBE = Annotated[bool, typer.Option("--probe", help="Measure this machine's speed for a few seconds (imports torch).")]
 THROUGHPUT = Annotated[
-    float | None, typer.Option("--throughput", metavar="GMAC/S", min=1e-6, help="Speed to compute hours from.")
+    float | None,
+    typer.Option("--throughput", metavar="GMAC/S", min=1e-6, max=1e12, help="Speed to compute hours from."),
 ]
 SD = Annotated[
-    float, typer.Option("--sd", min=1e-9, help="Assumed standard deviation of the compared metric between seeds.")
+    float | None,
+    typer.Option("--sd", min=1e-9, max=1e9, help="Assumed standard deviation of the compared metric between seeds."),
 ]
 
 
@@ -41,14 +44,14 @@ def plan(
     yes: YES = False,
     probe: PROBE = False,
     throughput: THROUGHPUT = None,
-    sd: SD = 0.01,
+    sd: SD = None,
 ) -> None:
     """Check a study file and print its cells, its trials, its cost and what its seeds can show. Runs nothing.
 
     Exit codes: 0 the study is valid, 2 it is not; then every mistake is one line `file:line:column: key: rule, value`.
     """
     # Imported here so that other commands and `--help` need no models.
-    from hssl_ray.study.forecast import DEFAULT_THROUGHPUT, forecast
+    from hssl_ray.study.forecast import DEFAULT_SD, DEFAULT_THROUGHPUT, forecast
     from hssl_ray.study.problems import StudyError
     from hssl_ray.study.spec import load_study
 
@@ -62,7 +65,7 @@ def plan(
         raise typer.Exit(INVALID) from None
     source = "stated" if throughput else "measured just now" if probe else "usual for two cores; --probe measures yours"
     speed = throughput or (_probed(loaded) if probe else DEFAULT_THROUGHPUT)
-    found = forecast(loaded, speed, sd)
+    found = forecast(loaded, speed, sd or DEFAULT_SD)
     if as_json:
         _print_json(_report(loaded, found, source))
     else:
@@ -111,7 +114,7 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
     table.add_column("cell", overflow="fold")
     for name in ("trials", "grid", "parameters", "GMAC/image", "passes", "epochs", "steps", "GMAC"):
         table.add_column(name, justify="right")
-    for cell in found.cells:
+    for cell in found.cells[:_MOST_ROWS]:
         numbers = (
             f"{cell.trials:,}",
             f"{cell.grid} x {cell.grid}",
@@ -121,6 +124,8 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
         steps = f"{cell.epochs * cell.steps_per_epoch:,}"
         table.add_row(cell.name, *numbers, str(cell.forward_passes), f"{cell.epochs:,}", steps, f"{cell.gmac:,.0f}")
     to.print(table)
+    if (more := len(found.cells) - _MOST_ROWS) > 0:
+        to.print(f"... and {_count(more, 'cell')} more; --json lists them")
     _print_summary(to, found, source)
 
 
