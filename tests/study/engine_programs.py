@@ -8,9 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from hssl_ray.study.spec import PlannedTrial, Study
-
 from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged
 

@@ -8,13 +8,13 @@ import textwrap
 from pathlib import Path
 
 import pytest
-from hssl_ray.study.spec import Study
 
 from hssl_ray.study.engine import TrialProgram
 from hssl_ray.study.failures import TRACEBACK, cause_of, reason
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import read_history
 from hssl_ray.study.run import run_study
+from hssl_ray.study.spec import Study
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.study.engine_programs import PROGRAM, epochs_trained, latest_checkpoint, study, train, trial
 
@@ -136,6 +136,10 @@ class OutOfMemoryError(RuntimeError):
         (OSError(28, "No space left on device"), "disk_full"),
         (OSError(122, "Disk quota exceeded"), "disk_full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "disk_full"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:4510: Connection reset by peer."),
+            "worker_lost",
+        ),
         (OSError(2, "No such file"), "error"),
         (ValueError("bad"), "error"),
     ],
