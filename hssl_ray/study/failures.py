@@ -14,6 +14,7 @@ TRACEBACK = "failure.txt"
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LONGEST = 300
 _PEER_ERRORS = frozenset({"DistBackendError", "DistNetworkError"})
+_PEER_TEXTS = ("Connection closed by peer", "Connection reset by peer")
 
 
 def chain(error: BaseException) -> Iterator[BaseException]:
@@ -36,7 +37,7 @@ def cause_of(error: BaseException) -> Cause:
         if (isinstance(link, OSError) and link.errno in _FULL) or "No space left on device" in str(link):
             return "disk_full"
         # What a rank sees when another one is gone.
-        if type(link).__name__ in _PEER_ERRORS or "Connection closed by peer" in str(link):
+        if type(link).__name__ in _PEER_ERRORS or any(text in str(link) for text in _PEER_TEXTS):
             return "worker_lost"
     return "error"
 

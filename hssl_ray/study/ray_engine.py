@@ -122,7 +122,7 @@ class RayEngine:
             stack.callback(ray.shutdown)
             if address:
                 # The processes of a cluster that is already there do not inherit this environment.
-                inherited = {name: os.environ[name] for name in EVERYWHERE} | {"RAY_ADDRESS": address}
+                inherited = {name: os.environ[name] for name in EVERYWHERE} | {"RAY_ADDRESS": _resolved(address)}
                 with _handlers_kept():
                     context = ray.init(address=address, runtime_env={"env_vars": inherited}, **quiet)
             else:
@@ -139,6 +139,17 @@ class RayEngine:
                         **quiet,
                     )
             yield context.dashboard_url or ""
+
+
+def _resolved(address: str) -> str:
+    """`auto` as host and port: the State API, which nested Train needs, cannot tell several Rays on a machine apart."""
+    if address != "auto":
+        return address
+    with _handlers_kept():
+        context = ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    found = str(context.address_info["gcs_address"])
+    ray.shutdown()
+    return found
 
 
 @contextmanager

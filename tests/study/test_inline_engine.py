@@ -136,6 +136,10 @@ class OutOfMemoryError(RuntimeError):
         (OSError(28, "No space left on device"), "disk_full"),
         (OSError(122, "Disk quota exceeded"), "disk_full"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "disk_full"),
+        (
+            RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:4510: Connection reset by peer."),
+            "worker_lost",
+        ),
         (OSError(2, "No such file"), "error"),
         (ValueError("bad"), "error"),
     ],

@@ -1,0 +1,55 @@
+"""A stand-in for `train_trial` with workers: a linear model under DDP, its gradient averaged over the ranks."""
+
+import json
+import os
+import signal
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+
+from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.trial.config import TrialConfig
+from tests.study.engine_programs import latest_checkpoint
+
+
+def train(
+    config: TrialConfig,
+    report: Report,
+    resume: Path | None = None,
+    *,
+    workdir: Path,
+    checkpoint_every: int,
+    keep: int,
+) -> None:
+    """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks.
+
+    At temperature 0.7 the second rank's process dies at epoch 2, the first time.
+    """
+    rank = dist.get_rank()
+    done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
+    model = DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
+    for epoch in range(done + 1, config.epochs + 1):
+        if epoch == 2 and rank == 1:
+            _die_once(config, workdir)
+        model.zero_grad()
+        model(torch.full((1, 1), float(rank))).sum().backward()
+        gradient = next(model.parameters()).grad
+        assert gradient is not None
+        committed = None
+        if rank == 0:
+            committed = workdir / "checkpoints" / f"epoch-{epoch:05d}"
+            committed.mkdir(parents=True)
+            (committed / "state.json").write_text(json.dumps({"epoch": epoch}))
+        metrics = {"epoch": float(epoch), "train/gradient": gradient.item(), "world": float(dist.get_world_size())}
+        report(metrics | {"resumed": float(done), "threads": float(torch.get_num_threads())}, committed)
+
+
+def _die_once(config: TrialConfig, workdir: Path) -> None:
+    if config.temperature == 0.7 and not (workdir / "died").exists():
+        (workdir / "died").touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+PROGRAM = TrialProgram(train, latest_checkpoint)

@@ -1,0 +1,389 @@
+"""The Ray engine on real clusters of two CPUs. Drivers run as processes of their own, as a user's would."""
+
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ray.exceptions import ActorDiedError, OutOfMemoryError
+from ray.train import WorkerGroupError
+
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.ledger import History, read_history
+from hssl_ray.study.ray_engine import RankFailed, _group_ending, concurrent_trials
+from hssl_ray.study.ray_settings import DRIVER, EVERYWHERE, LOCAL, own_address, prepare
+from hssl_ray.study.sections import Resources
+from hssl_ray.trial.durable import read_log
+from hssl_ray.trial.journal import JOURNAL, read_records
+from tests.study.engine_programs import SECONDS, epochs_trained, trial
+
+REPOSITORY = Path(__file__).parents[2]
+MARK = "HSSL_TEST_MARK"
+DRIVE = [sys.executable, "-m", "tests.study.ray_driver"]
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def environment(**changes: str) -> dict[str, str]:
+    """What a driver is started with: no cluster, a token of its own, and a mark to find all its processes by."""
+    own = {"PYTHONPATH": str(REPOSITORY), "RAY_AUTH_TOKEN": secrets.token_hex(32), MARK: secrets.token_hex(8)}
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_", "HSSL_"))}
+    return kept | own | {"RAY_AUTH_MODE": "token"} | changes
+
+
+def processes(mark: str) -> list[int]:
+    """Processes that inherited a mark, zombies excepted."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+        except (FileNotFoundError, ProcessLookupError, PermissionError):
+            continue
+    return found
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
+        time.sleep(0.05)
+
+
+@dataclass
+class Driver:
+    """A driver process on its home."""
+
+    home: Path
+    environment: dict[str, str]
+
+    def command(self, program: str = "plain", **asked: Any) -> list[str]:
+        return [*DRIVE, str(self.home), json.dumps(asked), program]
+
+    def start(self, program: str = "plain", **asked: Any) -> subprocess.Popen[str]:
+        command = self.command(program, **asked)
+        return subprocess.Popen(
+            command,
+            env=self.environment,
+            cwd=self.home.parent,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+
+    def run(self, program: str = "plain", **asked: Any) -> dict[str, int]:
+        done = subprocess.run(
+            self.command(program, **asked),
+            env=self.environment,
+            cwd=self.home.parent,
+            capture_output=True,
+            text=True,
+            timeout=240,
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        counts: dict[str, int] = json.loads(done.stdout.strip().splitlines()[-1])
+        return counts
+
+    def history(self, name: str = "fake") -> History:
+        return read_history(self.home, name)
+
+
+@dataclass(frozen=True)
+class Head:
+    """A running head."""
+
+    environment: dict[str, str]
+    dashboard: str
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    """A head of two CPUs, as a user starts it before `ray job submit`."""
+    port, dashboard = free_port(), free_port()
+    variables = environment(RAY_ADDRESS=f"127.0.0.1:{port}", **LOCAL, **EVERYWHERE)
+    ray = Path(sys.executable).with_name("ray")
+    temporary = tempfile.mkdtemp(prefix="hssl-")  # short, as sockets need it
+    command = f"{ray} start --head --node-ip-address=127.0.0.1 --port={port} --num-cpus=2 --num-gpus=0"
+    command += f" --dashboard-host=127.0.0.1 --dashboard-port={dashboard} --object-store-memory=100000000"
+    command += f" --ray-client-server-port={free_port()} --dashboard-agent-listen-port={free_port()}"
+    command += f" --temp-dir={temporary}"
+    try:
+        started = subprocess.run(
+            command.split(), env=variables, capture_output=True, text=True, timeout=90, check=False
+        )
+        assert started.returncode == 0, started.stdout + started.stderr
+        yield Head(variables, f"http://127.0.0.1:{dashboard}")
+    finally:
+        for process in processes(variables[MARK]):
+            os.kill(process, signal.SIGKILL)
+        wait_until(lambda: not processes(variables[MARK]), 30, "the head's processes end")
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+@pytest.fixture
+def driver(head: Head, tmp_path: Path) -> Driver:
+    return Driver(tmp_path / "home", head.environment)
+
+
+# ---- without a cluster
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "trials"),
+    [
+        ([{"CPU": 2.0}], {}, 2),
+        ([{"CPU": 2.0}], {"cpus_per_worker": 0.5}, 4),
+        ([{"CPU": 2.0}], {"workers": 2}, 1),
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"cpus_per_worker": 2}, 2),  # one core is left over on each node
+        ([{"CPU": 3.0}, {"CPU": 3.0}], {"workers": 3}, 2),
+        ([{"CPU": 16.0, "GPU": 4.0}], {"gpus_per_worker": 1}, 4),
+        ([{"CPU": 2.0, "GPU": 4.0}], {"gpus_per_worker": 1}, 2),
+        ([{"CPU": 16.0, "GPU": 1.0}], {"workers": 2, "gpus_per_worker": 0.5}, 1),
+        ([{"CPU": 16.0}, {"CPU": 16.0, "GPU": 2.0}], {"gpus_per_worker": 1}, 2),
+    ],
+)
+def test_concurrency_is_what_the_scarcest_resource_holds(
+    nodes: list[dict[str, float]], asked: dict[str, Any], trials: int
+) -> None:
+    assert concurrent_trials(nodes, Resources(**asked)) == trials
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [
+        ([{"CPU": 2.0}], {"workers": 3}),
+        ([{"CPU": 2.0}, {"CPU": 2.0}], {"cpus_per_worker": 4}),  # four cores, but no node has them
+        ([{"CPU": 2.0}], {"gpus_per_worker": 1}),
+    ],
+)
+def test_a_trial_that_never_fits_is_refused(nodes: list[dict[str, float]], asked: dict[str, Any]) -> None:
+    with pytest.raises(
+        ValueError, match=r"resources: \d workers with \d CPUs and \d GPUs each must fit into the cluster"
+    ):
+        concurrent_trials(nodes, Resources(**asked))
+
+
+def test_settings_leave_alone_what_the_user_has_set() -> None:
+    variables = {"RAY_AUTH_MODE": "disabled"}
+    prepare(variables)
+    assert variables == EVERYWHERE | DRIVER | LOCAL | {"RAY_AUTH_MODE": "disabled"}
+
+
+def test_only_a_head_of_our_own_is_kept_to_loopback() -> None:
+    """On a cluster that is there, that setting would refuse its other nodes."""
+    variables = {"RAY_ADDRESS": "10.0.0.1:6379"}
+    prepare(variables)
+    assert not variables.keys() & LOCAL.keys()
+
+
+def test_an_own_address_ends_with_its_head() -> None:
+    variables: dict[str, str] = {}
+    with own_address(variables):
+        assert re.fullmatch(r"127\.0\.0\.1:\d+", variables["RAY_ADDRESS"])
+        assert variables["RAY_ADDRESS"].endswith(f":{variables['RAY_GCS_SERVER_PORT']}")
+    assert variables == {}
+
+
+# ---- one worker
+
+
+@pytest.mark.ray
+def test_trials_end_as_they_should_and_the_lost_one_comes_back(driver: Driver) -> None:
+    """Two each that finish, raise, diverge, and lose their process at epoch 2 of 3 before its first checkpoint."""
+    counts = driver.run(seeds=2, temperatures=[0.1, 0.5, 0.6, 0.7])
+    assert counts == {"finished": 4, "failed": 2, "diverged": 2}
+    outcomes = driver.history().outcomes
+    for seed in (0, 1):
+        assert outcomes[trial(seed, 0.1).trial_id].attempt == 1
+        assert outcomes[trial(seed, 0.5).trial_id].reason == "error: RuntimeError: broken on purpose"
+        assert "_go_wrong" in (trial_folder(driver.home, trial(seed, 0.5).trial_id) / "failure.txt").read_text()
+        assert outcomes[trial(seed, 0.6).trial_id].cause == "diverged"
+        assert outcomes[trial(seed, 0.7).trial_id].attempt == 2
+        assert epochs_trained(driver.home, trial(seed, 0.7).trial_id) == [1, 1, 2, 3]
+        records = read_records(trial_folder(driver.home, trial(seed, 0.7).trial_id) / JOURNAL)
+        assert [(record.epoch, record.attempt) for record in records] == [(1, 2), (2, 2), (3, 2)]
+    lost = [
+        event["outcome"]["reason"]
+        for event in read_log(driver.home / "studies/fake/ledger.jsonl")
+        if "outcome" in event
+    ]
+    assert sum(reason.startswith("worker_lost: ") for reason in lost) == 2
+    assert not (driver.home / "studies" / "fake" / "engine").exists()
+
+
+@pytest.mark.ray
+def test_an_early_stop_leaves_the_process_to_the_next_trial(driver: Driver) -> None:
+    """One trial at a time; every one after the first is stopped at epoch 1, and all of them train in one process."""
+    early_stop = {"grace_epochs": 1, "reduction_factor": 2, "metric": "train/loss", "goal": "minimize"}
+    counts = driver.run(seeds=5, epochs=4, early_stop=early_stop, resources={"cpus_per_worker": 2})
+    assert counts == {"finished": 1, "pruned": 4}
+    files = [trial_folder(driver.home, trial(seed, epochs=4).trial_id) / "trained.txt" for seed in range(5)]
+    assert [len(file.read_text().splitlines()) for file in files] == [4, 1, 1, 1, 1]
+    assert len({line.split()[1] for file in files for line in file.read_text().splitlines()}) == 1
+    assert driver.history().outcomes[trial(1, epochs=4).trial_id].reason == "pruned: stopped early after epoch 1"
+
+
+@pytest.mark.ray
+def test_a_trial_of_no_work_takes_less_than_a_second(
+    driver: Driver, record_property: Callable[[str, object], None]
+) -> None:
+    """Between the first and the last of 30 trials; 0.25 s is what a reused process was measured to take."""
+    assert driver.run(seeds=30, epochs=1) == {"finished": 30}
+    ends = [event["time"] for event in read_log(driver.home / "studies/fake/ledger.jsonl") if event["event"] == "ended"]
+    seconds = (ends[-1] - ends[0]) / 29
+    record_property("seconds_per_trial", seconds)
+    assert seconds < 1.0
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+def test_sigterm_records_running_trials_and_ends_quickly(driver: Driver) -> None:
+    driver.environment = driver.environment | {MARK: secrets.token_hex(8)}
+    driver.environment[SECONDS] = "0.1"
+    process = driver.start(seeds=3, epochs=400)
+    running = [trial(seed, epochs=400).trial_id for seed in (0, 1)]
+    wait_until(lambda: all(epochs_trained(driver.home, one) for one in running), 60, "two trials train")
+    since = time.monotonic()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=30)
+    assert process.returncode == 143, output
+    assert time.monotonic() - since < 10
+    assert json.loads(output.strip().splitlines()[-1]) == {"killed": 2, "planned": 1}
+    assert {driver.history().outcomes[one].reason for one in running} == {"interrupted: SIGTERM"}
+    before = [epochs_trained(driver.home, one) for one in running]
+    time.sleep(1)
+    assert [epochs_trained(driver.home, one) for one in running] == before  # the workers have ended too
+
+
+# ---- several workers
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_two_workers_train_one_trial_together_and_survive_the_loss_of_one(driver: Driver) -> None:
+    """Both ranks hold the mean of their gradients. The second one dies at epoch 2: the next attempt starts there."""
+    assert driver.run("ddp", temperatures=[0.7], resources={"workers": 2}) == {"finished": 1}
+    one = trial(0, 0.7)
+    outcome = driver.history().outcomes[one.trial_id]
+    expected = {"world": 2.0, "train/gradient": 0.5, "threads": 1.0, "resumed": 1.0}
+    assert outcome.attempt == 2
+    assert expected.items() <= outcome.metrics.items()
+    records = read_records(trial_folder(driver.home, one.trial_id) / JOURNAL)
+    assert [(record.epoch, record.attempt) for record in records] == [(1, 1), (2, 2), (3, 2)]
+
+
+@pytest.mark.parametrize(
+    ("failures", "said"),
+    [
+        (
+            {0: RankFailed("worker_lost: Connection reset by peer"), 1: RankFailed("oom: MemoryError")},
+            "oom: MemoryError",
+        ),
+        ({0: RankFailed("worker_lost: peer"), 1: ActorDiedError()}, "worker_lost: peer"),
+        ({1: OutOfMemoryError("1 worker(s) were killed due to the node running low on memory.")}, "oom: 1 worker"),  # type: ignore[no-untyped-call]
+        ({1: ActorDiedError()}, "worker_lost: The actor died unexpectedly"),
+    ],
+)
+def test_the_rank_that_failed_explains_those_that_saw_it_vanish(failures: dict[int, Exception], said: str) -> None:
+    outcome: Future[Any] = Future()
+    outcome.set_exception(WorkerGroupError("ranks failed", failures))
+    ending = _group_ending(outcome)
+    assert ending.state == "failed"
+    assert ending.reason.startswith(said)
+
+
+# ---- a head of its own
+
+
+def listening(mark: str) -> set[str]:
+    """Addresses on which the marked processes listen, in the kernel's hexadecimal."""
+    sockets = set()
+    for process in processes(mark):
+        for descriptor in Path(f"/proc/{process}/fd").glob("*"):
+            try:
+                sockets.add(os.readlink(descriptor))
+            except FileNotFoundError:
+                continue
+    found = set()
+    for table in ("tcp", "tcp6"):
+        for line in Path(f"/proc/net/{table}").read_text().splitlines()[1:]:
+            fields = line.split()
+            if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
+                found.add(fields[1].partition(":")[0])
+    return found
+
+
+LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+@pytest.mark.slow
+def test_a_killed_driver_takes_its_cluster_along_and_the_next_one_finishes(tmp_path: Path) -> None:
+    """SIGKILL in the middle of 24 trials. Nothing is left over, no epoch is trained again that a checkpoint holds."""
+    driver = Driver(tmp_path / "home", environment(**{SECONDS: "0.05"}))
+    mark = driver.environment[MARK]
+    asked: dict[str, Any] = {"seeds": 24, "epochs": 5}
+    process = driver.start(**asked)
+    wait_until(lambda: len(driver.history().outcomes) >= 8 or process.poll() is not None, 90, "8 trials have ended")
+    assert listening(mark) <= LOOPBACK
+    assert listening(mark)
+    process.kill()
+    process.communicate()
+    assert 8 <= len(driver.history().outcomes) < 24
+    wait_until(lambda: not processes(mark), 30, "every process of the cluster ends")
+    assert driver.run(**asked) == {"finished": 24}
+    wait_until(lambda: not processes(mark), 10, "every process of the next cluster ends")
+    repeated = 0
+    for seed in range(24):
+        one = trial(seed, epochs=5)
+        epochs = epochs_trained(driver.home, one.trial_id)
+        again = len(epochs) - 5
+        repeated += again
+        assert 0 <= again <= 2  # checkpoints stand at 2, 4 and 5
+        records = read_records(trial_folder(driver.home, one.trial_id) / JOURNAL)
+        assert [record.epoch for record in records] == [1, 2, 3, 4, 5]
+    assert repeated <= 2 * 2  # two trials ran when the driver died
+
+
+# ---- as a job
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_a_submitted_job_runs_a_study(head: Head, driver: Driver) -> None:
+    """`ray job submit` sets RAY_ADDRESS for its entry point, so the study runs on the cluster it was submitted to."""
+    (driver.home.parent / "job").mkdir()
+    command = driver.command(seeds=3)
+    ray = str(Path(sys.executable).with_name("ray"))
+    submitted = subprocess.run(
+        [ray, "job", "submit", "--address", head.dashboard, "--working-dir", "job", "--", *command],
+        env={name: value for name, value in head.environment.items() if name != "RAY_ADDRESS"},
+        cwd=driver.home.parent,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert submitted.returncode == 0, submitted.stdout + submitted.stderr
+    assert '{"finished": 3}' in submitted.stdout
+    assert len(driver.history().outcomes) == 3
