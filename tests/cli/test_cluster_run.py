@@ -1,0 +1,190 @@
+"""The whole product on a real local Ray: a driver killed in the middle, a trial of two workers, a submitted job."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytestmark = [pytest.mark.ray, pytest.mark.slow]
+
+ROOT = Path(__file__).parents[2]
+STUDY = """\
+# 24 trials of about a second.
+study: many
+base:
+  dataset: mnist-mini
+  train_images: 100
+  batch_size: 50
+  width: 0.125
+  epochs: 4
+  warmup_epochs: 1
+  optimizer: adamw
+  learning_rate: 0.003
+grid:
+  method: [a_ssl, h_ssl, frozen]
+seeds: 8
+checkpoints: {every_epochs: 2}
+"""
+
+
+def command(*arguments: str) -> list[str]:
+    return [sys.executable, "-m", "hssl_ray", *arguments]
+
+
+def mlflow_runs(home: Path) -> list[dict[str, str]]:
+    """Kind, trial and status of every run, and how often the busiest (metric, step) was written."""
+    code = (
+        "import sys, json, mlflow\n"
+        "from collections import Counter\n"
+        "c = mlflow.MlflowClient(sys.argv[1])\n"
+        "ids = [e.experiment_id for e in c.search_experiments()]\n"
+        "out = []\n"
+        "for r in c.search_runs(ids, max_results=1000):\n"
+        "    t = r.data.tags\n"
+        "    steps = [p.step for p in c.get_metric_history(r.info.run_id, 'probe/top1')]\n"
+        "    row = {'kind': t['hssl.kind'], 'trial': t.get('hssl.trial_id', ''), 'status': r.info.status}\n"
+        "    out.append(row | {'steps': sorted(steps)})\n"
+        "print(json.dumps(out))"
+    )
+    uri = f"sqlite:///{home / 'mlflow.db'}"
+    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code, uri], capture_output=True, text=True, check=True)
+    found: list[dict[str, str]] = json.loads(out.stdout.splitlines()[-1])
+    return found
+
+
+def wait_until(condition: object, seconds: float) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():  # type: ignore[operator]
+        assert time.monotonic() < deadline, "waited too long"
+        time.sleep(0.2)
+
+
+@pytest.mark.faults
+def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Path) -> None:
+    """SIGKILL in the middle: no trial lost, none trained twice, no run left RUNNING, no epoch behind the checkpoint."""
+    study = tmp_path / "many.yaml"
+    study.write_text(STUDY)
+    home = Path(os.environ["HSSL_HOME"])
+    with (tmp_path / "first.log").open("w") as log:
+        driver = subprocess.Popen(
+            command("run", str(study)), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+    wait_until(lambda: len(list(home.glob("trials/*/outcome.json"))) >= 8 or driver.poll() is not None, 200)
+    assert driver.poll() is None, (tmp_path / "first.log").read_text()
+    os.kill(driver.pid, signal.SIGKILL)
+    driver.wait()
+
+    finished = {path.parent.name for path in home.glob("trials/*/outcome.json")}
+    assert 8 <= len(finished) < 24
+    journals = {name: (home / "trials" / name / "journal.jsonl").read_bytes() for name in finished}
+
+    again = subprocess.run(command("run", str(study)), capture_output=True, text=True, timeout=280, check=False)
+    assert again.returncode == 0, again.stdout + again.stderr
+    status = json.loads(subprocess.run(command("status", str(study), "--json"), capture_output=True, check=True).stdout)
+    assert status["trials"] == 24 and status["states"]["finished"] == 24
+    assert {name: (home / "trials" / name / "journal.jsonl").read_bytes() for name in finished} == journals
+    for path in home.glob("trials/*/journal.jsonl"):
+        epochs = Counter(json.loads(line)["record"]["epoch"] for line in path.read_text().splitlines())
+        assert set(epochs) == {1, 2, 3, 4}
+        assert all(count <= 2 for count in epochs.values())  # an epoch after the last checkpoint is trained once more
+
+    runs = mlflow_runs(home)
+    trials = [run for run in runs if run["kind"] == "trial"]
+    assert len(trials) == len({run["trial"] for run in trials}) == 24
+    assert {run["status"] for run in runs} == {"FINISHED"}
+    assert all(run["steps"] == [1, 2, 3, 4] for run in trials)
+
+
+def test_a_trial_of_two_workers_gives_what_one_worker_gives(tmp_path: Path) -> None:
+    """Resources change neither a trial's identity nor, beyond rounding, its loss."""
+    study = tmp_path / "pair.yaml"
+    study.write_text(STUDY.replace("seeds: 8", "seeds: 1").replace("[a_ssl, h_ssl, frozen]", "[h_ssl]"))
+    first_loss = {}
+    for workers in (1, 2):
+        home = tmp_path / f"home-{workers}"
+        change = ["--set", f"resources.workers={workers}", "--set", "base.precision=fp32"]
+        done = subprocess.run(
+            command("run", str(study), *change),
+            capture_output=True,
+            text=True,
+            timeout=280,
+            env=os.environ | {"HSSL_HOME": str(home)},
+            check=False,
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+        (journal,) = home.glob("trials/*/journal.jsonl")
+        lines = [json.loads(line)["record"] for line in journal.read_text().splitlines()]
+        assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
+        first_loss[workers] = journal.parent.name, lines[0]["metrics"]["train/loss"]
+    assert first_loss[1][0] == first_loss[2][0]
+    assert first_loss[2][1] == pytest.approx(first_loss[1][1], rel=1e-3)
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
+@pytest.fixture
+def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """A local head with dashboard and token, as a user starts it; yields the environment of its clients."""
+    ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "client", "metrics")}
+    token = tmp_path_factory.mktemp("token") / "token"
+    token.write_text("0" * 32)
+    temp = Path("/tmp") / f"hssl-head-{os.getpid()}"  # short: Ray's socket paths have 107 characters at most
+    environment = os.environ | {
+        "RAY_AUTH_MODE": "token",
+        "RAY_AUTH_TOKEN_PATH": str(token),
+        "RAY_ADDRESS": f"127.0.0.1:{ports['gcs']}",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
+        "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    }
+    ray = str(Path(sys.executable).with_name("ray"))
+    started = subprocess.run(
+        [
+            ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}", "--num-cpus=2",
+            "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
+            f"--dashboard-agent-listen-port={ports['agent']}", f"--ray-client-server-port={ports['client']}",
+            f"--metrics-export-port={ports['metrics']}", "--object-store-memory=200000000", f"--temp-dir={temp}",
+        ],
+        capture_output=True, text=True, env=environment, timeout=120, check=False,
+    )  # fmt: skip
+    assert started.returncode == 0, started.stdout + started.stderr
+    try:
+        yield environment | {"DASHBOARD": f"http://127.0.0.1:{ports['dashboard']}", "RAY": ray}
+    finally:
+        # `ray stop` would end every Ray of this user; these are the processes whose command line names our folder.
+        listed = subprocess.run(["pgrep", "-f", str(temp)], capture_output=True, text=True, check=False)
+        for pid in map(int, listed.stdout.split()):
+            if pid != os.getpid():
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+
+
+def test_ray_job_submit_runs_the_quickstart(head: dict[str, str]) -> None:
+    """The issue's command on a local head; the study is the shipped one, cut short."""
+    home = Path(os.environ["HSSL_HOME"])
+    short = ["base.epochs=1", "base.train_images=100", "base.batch_size=50", "base.width=0.125", "seeds=1"]
+    changes = [part for item in short for part in ("--set", item)]
+    submitted = subprocess.run(
+        [
+            head["RAY"], "job", "submit", "--address", head["DASHBOARD"], "--working-dir", str(ROOT / "studies"),
+            "--submission-id", "hssl-test", "--", sys.executable, "-m", "hssl_ray", "run", "quickstart.yaml", *changes,
+        ],
+        capture_output=True, text=True, timeout=280, check=False,
+        env={name: value for name, value in head.items() if name != "RAY_ADDRESS"},
+    )  # fmt: skip
+    assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-4000:]
+    assert "succeeded" in submitted.stdout and "H-SSL" in submitted.stdout
+    assert len(list(home.glob("trials/*/outcome.json"))) == 3
