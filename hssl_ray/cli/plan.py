@@ -77,7 +77,7 @@ def _probed(study: Study) -> float:
     from hssl_ray.study.forecast import dearest_trial
     from hssl_ray.study.speed_probe import probe_throughput
 
-    return probe_throughput(dearest_trial(study), gpu=study.resources.gpus_per_worker > 0)
+    return probe_throughput(dearest_trial(study), study.resources)
 
 
 def _report(study: Study, found: Forecast, source: str) -> dict[str, Any]:

@@ -15,7 +15,8 @@ from hssl_ray.study.spec import Cell, Study
 from hssl_ray.trial.config import TrialConfig
 
 DEFAULT_THROUGHPUT = 60.0
-"""GMAC/s of a trial in training on 2 cores with AVX-512: the middle of 38 to 104 at width 1/4, 25 to 222 at width 1."""
+"""GMAC/s of two one-thread workers on two cores with AVX-512. Backbone steps alone reach 39 (fp32) to 59 (bf16) each at
+width 1/4 and 71 to 110 at width 1; starts, evaluation and the head take their share."""
 
 DEFAULT_SD = 0.01
 """Standard deviation between seeds assumed for top-1 accuracy; the paper's cells on MNIST have 0.001 to 0.054."""

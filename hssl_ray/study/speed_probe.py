@@ -2,43 +2,63 @@
 
 from __future__ import annotations
 
+import os
 import time
 
 import torch
 
 from hssl_ray.method.networks import Network, build_network
+from hssl_ray.study.sections import Resources
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.precision import autocast
 
 _IMAGES = 64
 _SECONDS = 1.0
-_LEAST_STEPS = 3
+_LEAST_STEPS = 5
 
 
-def probe_throughput(config: TrialConfig, *, gpu: bool = False) -> float:
-    """GMAC/s of the backbone forward and backward on random images, the median over about one second of steps.
+def probe_throughput(config: TrialConfig, resources: Resources) -> float:
+    """GMAC/s of all the workers that fit on this machine, from one of them alone with its threads.
+
+    Counts the backbone forward and backward on random images for about a second, and takes the fastest step: the others
+    were held up by something else.
 
     Args:
         config: which network, at which precision.
-        gpu: measure the first GPU, if there is one, instead of the processor.
+        resources: of a trial; with a GPU in them the first GPU is measured, if there is one.
     """
-    device = torch.device("cuda" if gpu and torch.cuda.is_available() else "cpu")
-    images_at_once = _IMAGES if device.type == "cpu" else config.batch_size
+    if resources.gpus_per_worker and torch.cuda.is_available():
+        return torch.cuda.device_count() * _worker_throughput(config, torch.device("cuda"), config.batch_size)
+    threads = max(1, int(resources.cpus_per_worker))
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        return max(1, _cores() // threads) * _worker_throughput(config, torch.device("cpu"), _IMAGES)
+    finally:
+        torch.set_num_threads(before)
+
+
+def _worker_throughput(config: TrialConfig, device: torch.device, images: int) -> float:
     network = build_network(config).to(device)
-    images = torch.rand(images_at_once, config.data.channels, config.grid, config.grid, device=device)
-    _seconds_of_step(network, images, config)  # the first one allocates and compiles
+    x = torch.rand(images, config.data.channels, config.grid, config.grid, device=device)
+    _seconds_of_step(network, x, config)  # the first one allocates and compiles
     seconds: list[float] = []
     while sum(seconds) < _SECONDS or len(seconds) < _LEAST_STEPS:
-        seconds.append(_seconds_of_step(network, images, config))
-    macs = 3 * config.architecture.cost(config.grid, config.lifted_order).macs * images_at_once
-    return macs / sorted(seconds)[len(seconds) // 2] / 1e9
+        seconds.append(_seconds_of_step(network, x, config))
+    macs = 3 * config.architecture.cost(config.grid, config.lifted_order).macs * images
+    return macs / min(seconds) / 1e9
 
 
-def _seconds_of_step(network: Network, images: torch.Tensor, config: TrialConfig) -> float:
+def _seconds_of_step(network: Network, x: torch.Tensor, config: TrialConfig) -> float:
     start = time.perf_counter()
-    with autocast(config, images.device):
-        z = network(images)
+    with autocast(config, x.device):
+        z = network(x)
     z.float().square().mean().backward()
-    if images.is_cuda:
+    if x.is_cuda:
         torch.cuda.synchronize()
     return time.perf_counter() - start
+
+
+def _cores() -> int:
+    """Processor cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
