@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hssl_ray.data.errors import DataError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
-from hssl_ray.study.problems import StudyError
+from hssl_ray.study.problems import SamplerUnavailable, StudyError
 
 UNEXPECTED = 1
 INVALID = 2
@@ -17,7 +17,7 @@ INCOMPATIBLE = 6
 def exit_code(error: Exception) -> int | None:
     """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
     match error:
-        case StudyError():
+        case StudyError() | SamplerUnavailable():
             return INVALID
         case DataError():
             return DATA

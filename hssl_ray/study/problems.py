@@ -37,6 +37,10 @@ class StudyError(ValueError):
         super().__init__("\n".join(map(str, self.problems)))
 
 
+class SamplerUnavailable(ValueError):
+    """The sampler that a study names needs a package that is not installed."""
+
+
 def shown(value: Any) -> str:
     """A value as a study file would write it, on one line, harmless to a terminal and never long."""
     match value:

@@ -19,6 +19,7 @@ from optuna.distributions import BaseDistribution, CategoricalDistribution, Floa
 from optuna.trial import TrialState
 from pydantic import ValidationError
 
+from hssl_ray.study.problems import SamplerUnavailable
 from hssl_ray.study.sections import Range, Search, missing_package
 from hssl_ray.study.spec import Cell
 from hssl_ray.trial.config import TrialConfig
@@ -27,10 +28,6 @@ State = Literal["running", "finished", "pruned", "failed"]
 
 _MOST_ATTEMPTS = 100  # draws that violate a constraint or repeat, before the sampler is given up for this suggestion
 _MOST_POINTS = 10_000  # points of a space that are listed one by one
-
-
-class SamplerUnavailable(ValueError):
-    """The sampler that a study names needs a package that is not installed."""
 
 
 @dataclass(frozen=True)
