@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 import hssl_ray.study.sections
-from hssl_ray.study.search import Past, Sampler, SamplerUnavailable, State, Suggestion
+from hssl_ray.study.problems import SamplerUnavailable
+from hssl_ray.study.search import Past, Sampler, State, Suggestion
 from hssl_ray.study.sections import missing_package
 from hssl_ray.study.spec import Cell, Study
 from hssl_ray.trial.config import TrialConfig
