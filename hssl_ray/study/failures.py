@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 import traceback
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,15 @@ def lost(message: str) -> str:
             :_LONGEST
         ]
     )
+
+
+def largest_killed(message: str) -> str | None:
+    """The actor, by its id, that held the most memory of those Ray says it killed for memory.
+
+    Ray takes several at once, and the others are no reason for the shortage.
+    """
+    killed = re.findall(r"Actor\((\w+)\)[^\n]*actual memory used=([\d.]+)GB", message)
+    return max(killed, key=lambda one: float(one[1]))[0] if killed else None
 
 
 def reason(cause: Cause, error: BaseException) -> str:

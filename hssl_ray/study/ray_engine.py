@@ -10,9 +10,9 @@ Made by `ray_settings.build_ray_engine`, which sets Ray's environment before thi
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import logging
-import math
 import os
 import shutil
 import signal
@@ -28,6 +28,7 @@ from typing import Any
 import ray
 import torch
 from ray import tune
+from ray.exceptions import RayError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.queue import Empty, Queue
@@ -36,9 +37,11 @@ from hssl_ray.study.attempt import Decision, Ending, run_attempt
 from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_settings import EVERYWHERE, own_address
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
+from hssl_ray.study.tune_bridge import TuneBridge
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
 from hssl_ray.trial.journal import Record
@@ -78,34 +81,49 @@ class RayEngine:
         with self._cluster(scratch) as dashboard:
             if self._announce is not None and dashboard:
                 self._announce(f"http://{dashboard}")
-            concurrency = concurrent_trials(_nodes(), resources)
+            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
+            concurrency = concurrent_trials(nodes, resources)
             sweep.end_if_interrupted()
             self._tune(sweep, resources, options, concurrency)
         _remove_leftovers(scratch)
 
     def _tune(self, sweep: Sweep, resources: Resources, options: TrialOptions, concurrency: int) -> None:
+        """Run Tune's loop until the sweep has nothing left.
+
+        The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took
+        the memory has failed; the others were cut short and go on in the next loop.
+        """
+        for lap in itertools.count(1):
+            bridge = TuneBridge(sweep)
+            try:
+                self._loop(sweep, bridge, resources, options, concurrency, f"tune-{lap}")
+            except (RuntimeError, RayError) as error:
+                if not bridge.cut_short(error):
+                    raise
+                log.warning("Tune's loop broke and is started again: %s", str(error).partition("\n")[0])
+            else:
+                sweep.end_if_interrupted()
+                return
+
+    def _loop(
+        self, sweep: Sweep, bridge: TuneBridge, resources: Resources, options: TrialOptions, concurrency: int, name: str
+    ) -> None:
         alone = resources.workers == 1
-        bridge = _Bridge(sweep)
         # One trial more than can run waits for a process, so that a process that ends a trial is kept for it.
         limit = concurrency + 1 if alone else concurrency
         os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(limit)
+        train = _train_alone if alone else _train_group
+        demand = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker} if alone else {HEAD: 0.001}
         with _tune_quiet():
             tune.run(
-                tune.with_parameters(
-                    _train_alone if alone else _train_group,
-                    program=self._program,
-                    options=options,
-                    resources=resources,
-                ),
-                name="tune",
+                tune.with_parameters(train, program=self._program, options=options, resources=resources),
+                name=name,
                 storage_path=str(options.scratch),
                 num_samples=-1,
                 search_alg=_Searcher(sweep, limit),
                 scheduler=_Scheduler(bridge),
                 callbacks=[_Callback(bridge)],
-                resources_per_trial=(
-                    {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker} if alone else {HEAD: 0.001}
-                ),
+                resources_per_trial=demand,
                 reuse_actors=alone,  # with nested Train, the trial after an early stop would never start
                 raise_on_failed_trial=False,
                 verbose=0,
@@ -146,8 +164,8 @@ def _resolved(address: str) -> str:
     if address != "auto":
         return address
     with _handlers_kept():
-        context = ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
-    found = str(context.address_info["gcs_address"])
+        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    found = str(ray.get_runtime_context().gcs_address)
     ray.shutdown()
     return found
 
@@ -187,74 +205,7 @@ def _name(trial: Any) -> str:
     return f"{trial.config['trial_id']}-{trial.config['attempt']}"
 
 
-# ---- how many trials fit
-
-
-def _nodes() -> list[dict[str, float]]:
-    return [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-
-
-def concurrent_trials(nodes: list[dict[str, float]], resources: Resources) -> int:
-    """How many trials the nodes hold at once. A worker cannot be spread over nodes, a trial can.
-
-    Raises:
-        ValueError: not even one. Ray would wait for it without an end.
-    """
-    workers = 0
-    for node in nodes:
-        fits = [math.floor(node.get("CPU", 0) / resources.cpus_per_worker + 1e-9)] if resources.cpus_per_worker else []
-        fits += [math.floor(node.get("GPU", 0) / resources.gpus_per_worker + 1e-9)] if resources.gpus_per_worker else []
-        workers += min(fits, default=resources.workers)
-    trials = workers // resources.workers
-    if trials == 0:
-        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        raise ValueError(
-            f"resources: {resources.workers} workers with {resources.cpus_per_worker:g} CPUs and"
-            f" {resources.gpus_per_worker:g} GPUs each must fit into the cluster, which has {cpus:g} CPUs and {gpus:g}"
-            f" GPUs on {len(nodes)} nodes"
-        )
-    return trials
-
-
-# ---- in the driver: between Tune and the sweep
-
-
-class _Bridge:
-    """Translates Tune's events into the sweep's. Tune knows a trial by an id of its own; its config holds ours."""
-
-    def __init__(self, sweep: Sweep) -> None:
-        self._sweep = sweep
-        self._started: set[str] = set()  # Tune's ids
-        self._endings: dict[str, Ending] = {}
-
-    def step(self) -> None:
-        self._sweep.end_if_interrupted()
-
-    def start(self, trial: Any) -> None:
-        if trial.trial_id not in self._started:
-            self._started.add(trial.trial_id)
-            self._sweep.started(trial.config["trial_id"])
-
-    def result(self, trial: Any, message: dict[str, Any]) -> Decision:
-        if "ending" in message:
-            self._endings[trial.trial_id] = Ending(**json.loads(message["ending"]))
-            return "continue"
-        record = Record(**json.loads(message["record"]))
-        decision = self._sweep.reported(trial.config["trial_id"], record)
-        if decision == "stop":
-            self._endings[trial.trial_id] = Ending("pruned", f"pruned: stopped early after epoch {record.epoch}")
-        return decision
-
-    def complete(self, trial: Any) -> None:
-        ending = self._endings.pop(trial.trial_id, None) or Ending("failed", "error: the trial ended without a word")
-        self._sweep.ended(trial.config["trial_id"], ending)
-
-    def error(self, trial: Any) -> None:
-        self.start(trial)  # a process may die before its trial starts
-        ending = self._endings.pop(trial.trial_id, None)
-        if ending is None:
-            ending = Ending("failed", lost(Path(trial.error_file).read_text(encoding="utf-8", errors="replace")))
-        self._sweep.ended(trial.config["trial_id"], ending)
+# ---- in the driver: what Tune asks for
 
 
 class _Searcher(Searcher):
@@ -292,7 +243,7 @@ class _Searcher(Searcher):
 class _Scheduler(FIFOScheduler):
     """Asks the sweep after every epoch whether a trial goes on."""
 
-    def __init__(self, bridge: _Bridge) -> None:
+    def __init__(self, bridge: TuneBridge) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._bridge = bridge
 
@@ -310,7 +261,7 @@ class _Scheduler(FIFOScheduler):
 class _Callback(tune.Callback):
     """Hears when a trial starts, and looks for signals on every turn of Tune's loop."""
 
-    def __init__(self, bridge: _Bridge) -> None:
+    def __init__(self, bridge: TuneBridge) -> None:
         self._bridge = bridge
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:

@@ -10,7 +10,7 @@ import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from hssl_ray.study.attempt import Decision, Ending
@@ -195,6 +195,18 @@ class Sweep:
             self._retries.append(Assignment(trial, attempt + 1))
         else:
             self._close(trial_id, outcome)
+
+    def set_back(self, trial_id: str, why: str) -> None:
+        """The attempt was cut short through no fault of the trial: it is handed out again and no retry is used up."""
+        assignment = self._running[trial_id].assignment
+        self.ended(trial_id, Ending("killed", f"interrupted: {why}"))
+        self._settled.discard(trial_id)
+        self._retries.append(replace(assignment, attempt=assignment.attempt + 1))
+
+    def take_back(self) -> None:
+        """Forget what was handed out and never started; it is handed out again."""
+        self._retries.extendleft(reversed(self._handed.values()))
+        self._handed.clear()
 
     def abandon(self, why: str) -> None:
         """Record every running attempt as killed; the next run of the study takes them up where they stand."""

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import torch
@@ -11,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.trial.config import TrialConfig
-from tests.study.engine_programs import latest_checkpoint
+from tests.study.engine_programs import SECONDS, latest_checkpoint
 
 
 def train(
@@ -31,6 +32,7 @@ def train(
     done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
     model = DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
     for epoch in range(done + 1, config.epochs + 1):
+        time.sleep(float(os.environ.get(SECONDS, "0")))
         if epoch == 2 and rank == 1:
             _die_once(config, workdir)
         model.zero_grad()
@@ -42,7 +44,12 @@ def train(
             committed = workdir / "checkpoints" / f"epoch-{epoch:05d}"
             committed.mkdir(parents=True)
             (committed / "state.json").write_text(json.dumps({"epoch": epoch}))
-        metrics = {"epoch": float(epoch), "train/gradient": gradient.item(), "world": float(dist.get_world_size())}
+        metrics = {
+            "epoch": float(epoch),
+            "train/loss": 1.0 / epoch + config.seed,
+            "train/gradient": gradient.item(),
+            "world": float(dist.get_world_size()),
+        }
         report(metrics | {"resumed": float(done), "threads": float(torch.get_num_threads())}, committed)
 
 

@@ -23,7 +23,8 @@ from ray.train import WorkerGroupError
 
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import History, read_history
-from hssl_ray.study.ray_engine import RankFailed, _group_ending, concurrent_trials
+from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.ray_engine import RankFailed, _group_ending
 from hssl_ray.study.ray_settings import DRIVER, EVERYWHERE, LOCAL, own_address, prepare
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.durable import read_log
@@ -208,25 +209,25 @@ def test_an_own_address_ends_with_its_head() -> None:
 
 @pytest.mark.ray
 def test_trials_end_as_they_should_and_the_lost_one_comes_back(driver: Driver) -> None:
-    """Two each that finish, raise, diverge, and lose their process at epoch 2 of 3 before its first checkpoint."""
-    counts = driver.run(seeds=2, temperatures=[0.1, 0.5, 0.6, 0.7])
-    assert counts == {"finished": 4, "failed": 2, "diverged": 2}
+    """Of six trials three finish, one raises, one diverges, one loses its process at epoch 2, before a checkpoint."""
+    counts = driver.run(temperatures=[0.1, 0.2, 0.3, 0.5, 0.6, 0.7])
+    assert counts == {"finished": 4, "failed": 1, "diverged": 1}
     outcomes = driver.history().outcomes
-    for seed in (0, 1):
-        assert outcomes[trial(seed, 0.1).trial_id].attempt == 1
-        assert outcomes[trial(seed, 0.5).trial_id].reason == "error: RuntimeError: broken on purpose"
-        assert "_go_wrong" in (trial_folder(driver.home, trial(seed, 0.5).trial_id) / "failure.txt").read_text()
-        assert outcomes[trial(seed, 0.6).trial_id].cause == "diverged"
-        assert outcomes[trial(seed, 0.7).trial_id].attempt == 2
-        assert epochs_trained(driver.home, trial(seed, 0.7).trial_id) == [1, 1, 2, 3]
-        records = read_records(trial_folder(driver.home, trial(seed, 0.7).trial_id) / JOURNAL)
-        assert [(record.epoch, record.attempt) for record in records] == [(1, 2), (2, 2), (3, 2)]
+    healthy, broken, diverged, again = (trial(0, temperature) for temperature in (0.1, 0.5, 0.6, 0.7))
+    assert outcomes[healthy.trial_id].attempt == 1
+    assert outcomes[broken.trial_id].reason == "error: RuntimeError: broken on purpose"
+    assert "_go_wrong" in (trial_folder(driver.home, broken.trial_id) / "failure.txt").read_text()
+    assert outcomes[diverged.trial_id].cause == "diverged"
+    assert outcomes[again.trial_id].attempt == 2
+    assert epochs_trained(driver.home, again.trial_id) == [1, 1, 2, 3]
+    records = read_records(trial_folder(driver.home, again.trial_id) / JOURNAL)
+    assert [(record.epoch, record.attempt) for record in records] == [(1, 2), (2, 2), (3, 2)]
     lost = [
         event["outcome"]["reason"]
         for event in read_log(driver.home / "studies/fake/ledger.jsonl")
         if "outcome" in event
     ]
-    assert sum(reason.startswith("worker_lost: ") for reason in lost) == 2
+    assert sum(reason.startswith("worker_lost: ") for reason in lost) == 1
     assert not (driver.home / "studies" / "fake" / "engine").exists()
 
 
@@ -279,9 +280,16 @@ def test_sigterm_records_running_trials_and_ends_quickly(driver: Driver) -> None
 
 @pytest.mark.ray
 @pytest.mark.slow
-def test_two_workers_train_one_trial_together_and_survive_the_loss_of_one(driver: Driver) -> None:
-    """Both ranks hold the mean of their gradients. The second one dies at epoch 2: the next attempt starts there."""
-    assert driver.run("ddp", temperatures=[0.7], resources={"workers": 2}) == {"finished": 1}
+def test_two_workers_train_one_trial_together(driver: Driver) -> None:
+    """Both ranks hold the mean of their gradients.
+
+    The second rank of the first trial dies at epoch 2: the next attempt goes on from there. The other two trials are
+    stopped early, one after the other: the workers of a stopped trial give their cores back.
+    """
+    driver.environment = driver.environment | {SECONDS: "0.5"}
+    early_stop = {"grace_epochs": 1, "reduction_factor": 2, "metric": "train/loss", "goal": "minimize"}
+    counts = driver.run("ddp", temperatures=[0.7], seeds=3, early_stop=early_stop, resources={"workers": 2})
+    assert counts == {"finished": 1, "pruned": 2}
     one = trial(0, 0.7)
     outcome = driver.history().outcomes[one.trial_id]
     expected = {"world": 2.0, "train/gradient": 0.5, "threads": 1.0, "resumed": 1.0}

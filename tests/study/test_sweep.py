@@ -386,3 +386,24 @@ def test_a_suggestion_is_worth_the_mean_of_its_seeds(
         assert told == []
         search.tell(first.trial_id, Outcome("finished", metrics={"train/loss": 0.2}))
         assert told == [(0, *expected)]
+
+
+def test_a_trial_cut_short_by_another_one_is_handed_out_again_and_keeps_its_retries(tmp_path: Path) -> None:
+    one = trial()
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([one], ledger, SILENT, max_retries=0)
+        for attempt in (1, 2, 3):
+            assert sweep.next() == Assignment(one, attempt)
+            sweep.started(one.trial_id)
+            sweep.set_back(one.trial_id, "a neighbour took the memory")
+            assert ledger.history.outcomes[one.trial_id].state == "killed"
+        assert sweep.next() == Assignment(one, 4)
+
+
+def test_what_was_handed_out_and_never_started_can_be_taken_back(tmp_path: Path) -> None:
+    trials = [trial(0), trial(1), trial(2)]
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep(trials, ledger, SILENT)
+        first, second = sweep.next(), sweep.next()
+        sweep.take_back()
+        assert [sweep.next() for _ in range(3)] == [first, second, Assignment(trials[2], 1)]

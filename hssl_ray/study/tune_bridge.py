@@ -1,0 +1,68 @@
+"""Translates the events of Tune's loop into the sweep's; Ray itself is not imported."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from hssl_ray.study.attempt import Decision, Ending
+from hssl_ray.study.failures import largest_killed, lost
+from hssl_ray.study.sweep import Sweep
+from hssl_ray.trial.journal import Record
+
+
+class TuneBridge:
+    """Tune knows a trial by an id of its own; its config holds ours, as `trial_id`."""
+
+    def __init__(self, sweep: Sweep) -> None:
+        self._sweep = sweep
+        self._running: dict[str, str] = {}  # our ids, and the actors that train
+        self._endings: dict[str, Ending] = {}  # by our ids
+        self._ended = 0
+
+    def step(self) -> None:
+        self._sweep.end_if_interrupted()
+
+    def start(self, trial: Any) -> None:
+        trial_id = trial.config["trial_id"]
+        if trial_id not in self._running:
+            actor = trial.temporary_state.ray_actor
+            self._running[trial_id] = "" if actor is None else actor._actor_id.hex()
+            self._sweep.started(trial_id)
+
+    def result(self, trial: Any, message: dict[str, Any]) -> Decision:
+        trial_id = trial.config["trial_id"]
+        if "ending" in message:
+            self._endings[trial_id] = Ending(**json.loads(message["ending"]))
+            return "continue"
+        record = Record(**json.loads(message["record"]))
+        decision = self._sweep.reported(trial_id, record)
+        if decision == "stop":
+            self._endings[trial_id] = Ending("pruned", f"pruned: stopped early after epoch {record.epoch}")
+        return decision
+
+    def complete(self, trial: Any) -> None:
+        self._end(trial.config["trial_id"], "error: the trial ended without a word")
+
+    def error(self, trial: Any) -> None:
+        self.start(trial)  # a process may die before its trial starts
+        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
+        self._end(trial.config["trial_id"], lost(said))
+
+    def _end(self, trial_id: str, otherwise: str) -> None:
+        """What the trial itself said of its end, else that it failed."""
+        del self._running[trial_id]
+        self._ended += 1
+        self._sweep.ended(trial_id, self._endings.pop(trial_id, Ending("failed", otherwise)))
+
+    def cut_short(self, error: Exception) -> bool:
+        """Settle what ran when Tune's loop broke. Whether another loop can get further than this one did."""
+        culprit = largest_killed(str(error))
+        for trial_id, actor in list(self._running.items()):
+            if actor == culprit:
+                self._end(trial_id, lost(str(error)))
+            else:
+                self._sweep.set_back(trial_id, "its process was taken down with another trial's")
+        self._sweep.take_back()
+        return self._ended > 0

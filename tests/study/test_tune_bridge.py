@@ -1,0 +1,100 @@
+"""What the driver makes of Tune's events, with trials that only look like Tune's."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+from hssl_ray.study.engine import Observers
+from hssl_ray.study.ledger import Ledger
+from hssl_ray.study.sweep import Assignment, Sweep
+from hssl_ray.study.tune_bridge import TuneBridge
+from hssl_ray.trial.journal import Record
+from tests.study.engine_programs import trial
+
+OUT_OF_MEMORY = """Caught unexpected exception: 2 worker(s) were killed due to the node running low on memory. Memory on
+the node was 5.48GB used / 23.54GB limit
+Selected to kill: (Actor(aaaa): job ID=01000000, task name=ImplicitFunc.__init__, pid=10922, actual memory used=0.23GB)
+Selected to kill: (Actor(bbbb): job ID=01000000, task name=ImplicitFunc.__init__, pid=10921, actual memory used=1.25GB)
+"""
+
+
+def tune_trial(seed: int, actor: str) -> Any:
+    handle = SimpleNamespace(_actor_id=SimpleNamespace(hex=lambda: actor))
+    config = {"trial_id": trial(seed).trial_id, "attempt": 1}
+    return SimpleNamespace(config=config, temporary_state=SimpleNamespace(ray_actor=handle))
+
+
+def test_the_process_that_took_the_memory_has_failed_and_its_neighbour_goes_on(tmp_path: Path) -> None:
+    """Ray kills several processes at once, and Tune's loop breaks with them. A third trial was handed out and waits."""
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(0), trial(1), trial(2)], ledger, Observers(()))
+        bridge = TuneBridge(sweep)
+        for seed, actor in ((0, "aaaa"), (1, "bbbb")):
+            sweep.next()
+            bridge.start(tune_trial(seed, actor))
+        waiting = sweep.next()
+        assert bridge.cut_short(RuntimeError(OUT_OF_MEMORY))
+        outcomes = ledger.history.outcomes
+        assert outcomes[trial(0).trial_id].state == "killed"
+        assert (outcomes[trial(1).trial_id].state, outcomes[trial(1).trial_id].cause) == ("failed", "oom")
+        assert {sweep.next(), sweep.next()} == {Assignment(trial(0), 2), waiting}
+        assert not isinstance(sweep.next(), Assignment)
+
+
+def test_a_loop_that_breaks_without_an_end_is_not_tried_for_ever(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(0)], ledger, Observers(()))
+        bridge = TuneBridge(sweep)
+        sweep.next()
+        bridge.start(tune_trial(0, "aaaa"))
+        assert not bridge.cut_short(RuntimeError("something else"))
+
+
+def test_what_the_trial_says_of_its_end_outweighs_what_tune_says(tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("ray.exceptions.RayTaskError(RankFailed): ...")
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(0), trial(1)], ledger, Observers(()))
+        bridge = TuneBridge(sweep)
+        said = {"ending": json.dumps({"state": "failed", "reason": "disk_full: OSError: No space left on device"})}
+        for seed in (0, 1):
+            sweep.next()
+            one = tune_trial(seed, "aaaa")
+            one.error_file = str(tmp_path / "error.txt")
+            bridge.start(one)
+            if seed == 0:
+                bridge.result(one, said)
+            bridge.error(one)
+        assert [ledger.history.outcomes[trial(seed).trial_id].cause for seed in (0, 1)] == ["disk_full", "worker_lost"]
+
+
+def test_a_process_that_dies_before_its_trial_starts_fails_the_trial(tmp_path: Path) -> None:
+    (tmp_path / "error.txt").write_text("The actor died because its node has died. Node Id: 1")
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(0)], ledger, Observers(()), max_retries=1)
+        bridge = TuneBridge(sweep)
+        sweep.next()
+        one = tune_trial(0, "aaaa")
+        one.error_file = str(tmp_path / "error.txt")
+        bridge.error(one)
+        assert ledger.history.outcomes[trial(0).trial_id].cause == "node_lost"
+        assert sweep.next() == Assignment(trial(0), 2)
+
+
+def test_records_pass_through_exactly(tmp_path: Path) -> None:
+    """Also those that Tune would reshape: names with slashes, infinities."""
+    record = Record(1, {"train/loss": float("inf"), "probe/top1": 0.1 + 0.2}, "checkpoints/epoch-00001")
+    heard: list[Record] = []
+
+    class Listener:
+        def __getattr__(self, name: str) -> Any:
+            return lambda *arguments: heard.append(arguments[1]) if name == "trial_reported" else None
+
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([trial(0)], ledger, Observers([Listener()]))
+        bridge = TuneBridge(sweep)
+        sweep.next()
+        bridge.start(tune_trial(0, "aaaa"))
+        assert bridge.result(tune_trial(0, "aaaa"), {"record": json.dumps(asdict(record))}) == "continue"
+    assert heard == [record]
