@@ -9,8 +9,9 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -40,8 +41,8 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "hssl_ray", *arguments]
 
 
-def mlflow_runs(home: Path) -> list[dict[str, str]]:
-    """Kind, trial and status of every run, and how often the busiest (metric, step) was written."""
+def mlflow_runs(home: Path) -> list[dict[str, Any]]:
+    """Kind, trial and status of every run, and the steps at which its probe was written."""
     code = (
         "import sys, json, mlflow\n"
         "from collections import Counter\n"
@@ -57,13 +58,13 @@ def mlflow_runs(home: Path) -> list[dict[str, str]]:
     )
     uri = f"sqlite:///{home / 'mlflow.db'}"
     out = subprocess.run([sys.executable, "-W", "ignore", "-c", code, uri], capture_output=True, text=True, check=True)
-    found: list[dict[str, str]] = json.loads(out.stdout.splitlines()[-1])
+    found: list[dict[str, Any]] = json.loads(out.stdout.splitlines()[-1])
     return found
 
 
-def wait_until(condition: object, seconds: float) -> None:
+def wait_until(condition: Callable[[], bool], seconds: float) -> None:
     deadline = time.monotonic() + seconds
-    while not condition():  # type: ignore[operator]
+    while not condition():
         assert time.monotonic() < deadline, "waited too long"
         time.sleep(0.2)
 
