@@ -7,7 +7,6 @@ renamed when every byte is on disk, so a crash leaves the old checkpoints and no
 
 from __future__ import annotations
 
-import hashlib
 import json
 import logging
 import os
@@ -20,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hssl_ray.data.files import flush, sha256_of
 from hssl_ray.trial.config import TrialConfig
 
 log = logging.getLogger(__name__)
@@ -35,19 +35,6 @@ class CheckpointError(ValueError):
 def folder(workdir: Path) -> Path:
     """Where a trial's checkpoints lie."""
     return workdir / "checkpoints"
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -86,14 +73,14 @@ def commit(
     _write_json(building / "state.json", {"epoch": epoch, "trial_id": config.trial_id})
     files = sorted(building.iterdir())
     for path in files:
-        _sync(path)
-    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)} for path in files}
+        flush(path)
+    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
     _write_json(building / MANIFEST, {"format": FORMAT, "trial_id": config.trial_id, "epoch": epoch, "files": manifest})
-    _sync(building / MANIFEST)
-    _sync(building)
+    flush(building / MANIFEST)
+    flush(building)
     shutil.rmtree(target, ignore_errors=True)  # left by an attempt that went further than the one now running
     building.rename(target)
-    _sync(target.parent)
+    flush(target.parent)
     for old in committed(workdir)[:-keep]:
         shutil.rmtree(old)
     return target
@@ -117,7 +104,7 @@ def verify(path: Path) -> dict[str, Any]:
             raise CheckpointError(f"{path}: must have format {FORMAT}, got {manifest['format']}")
         for name, expected in files.items():
             file = path / name
-            if file.stat().st_size != expected["bytes"] or _sha256(file) != expected["sha256"]:
+            if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
                 raise CheckpointError(f"{file}: differs from its manifest")
     except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
         raise CheckpointError(f"{path}: no valid manifest ({error})") from error

@@ -11,6 +11,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from hssl_ray.data.files import flush
+
 log = logging.getLogger(__name__)
 
 _PREFIX, _MIDDLE, _SUFFIX = b'{"crc":"', b'","record":', b"}"
@@ -22,25 +24,14 @@ class Locked(RuntimeError):
     """Another process holds the file."""
 
 
-def sync_folder(path: Path) -> None:
-    """Make names created in a folder survive a power cut."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Replace a JSON file at once: readers see the old one or the new one, never a half."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    building = path.with_name(f".{path.name}.{os.getpid()}")
-    with building.open("w", encoding="utf-8") as file:
-        json.dump(value, file, sort_keys=True, indent=1)
-        file.flush()
-        os.fsync(file.fileno())
+    building = path.with_name(f".{path.name}.{os.getpid()}")  # its own, because two studies may write a shared trial's
+    building.write_text(json.dumps(value, sort_keys=True, indent=1), encoding="utf-8")
+    flush(building)
     building.replace(path)
-    sync_folder(path.parent)
+    flush(path.parent)
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -108,7 +99,7 @@ class RecordLog:
             os.close(self._descriptor)
             raise Locked(f"{path}: is being written by another process") from None
         self._drop_torn_tail()
-        sync_folder(path.parent)
+        flush(path.parent)
 
     def _drop_torn_tail(self) -> None:
         whole = self.path.read_bytes().rfind(b"\n") + 1
