@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hssl_ray.data.errors import DataError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
-from hssl_ray.study.problems import SamplerUnavailable, StudyError
+from hssl_ray.study.problems import SamplerUnavailable, StoreVersionError, StudyError
 
 UNEXPECTED = 1
 INVALID = 2
@@ -21,7 +21,7 @@ def exit_code(error: Exception) -> int | None:
             return INVALID
         case DataError():
             return DATA
-        case StudyLocked() | LedgerError():
+        case StudyLocked() | LedgerError() | StoreVersionError():
             return INCOMPATIBLE
         case _:
             return None

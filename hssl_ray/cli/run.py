@@ -49,6 +49,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.data.home import home
     from hssl_ray.study.engine import TrialProgram
     from hssl_ray.study.inline_engine import InlineEngine
+    from hssl_ray.study.mlflow_store import initialise
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
     from hssl_ray.study.tracked import tracking_uri
@@ -59,6 +60,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
+    initialise(tracking_uri(root), root)
     to.print(f"Resume with: {again('run', study, changes)}")
     tracker = MlflowTracker(
         tracking_uri(root),

@@ -56,6 +56,7 @@ from sqlalchemy import Engine  # noqa: E402
 from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
+from hssl_ray.study.problems import StoreVersionError  # noqa: E402
 from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
@@ -68,10 +69,6 @@ REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
 def is_server(uri: str) -> bool:
     """Whether a tracking URI names a server rather than a database."""
     return uri.startswith(("http://", "https://"))
-
-
-class StoreVersionError(ValueError):
-    """The database has the schema of another MLflow version."""
 
 
 def initialise(uri: str, home: Path) -> None:

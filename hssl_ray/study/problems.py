@@ -41,6 +41,10 @@ class SamplerUnavailable(ValueError):
     """The sampler that a study names needs a package that is not installed."""
 
 
+class StoreVersionError(ValueError):
+    """The tracking database has the schema of another MLflow version."""
+
+
 def shown(value: Any) -> str:
     """A value as a study file would write it, on one line, harmless to a terminal and never long."""
     match value:

@@ -64,7 +64,8 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         options = TrialOptions(home, scratch, study.checkpoints.every_epochs, study.checkpoints.keep)
         try:
             with _signals_to(sweep):
-                engine.run(sweep, study.resources, options)
+                if sweep.has_work():
+                    engine.run(sweep, study.resources, options)
         except Interrupted:
             pass  # what a signal asks for is done below
         finally:

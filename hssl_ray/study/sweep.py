@@ -92,6 +92,7 @@ class Sweep:
         self._running: dict[str, _Running] = {}
         self._settled: set[str] = set()
         self._interruptible = False
+        self._ahead: Assignment | Wait | None = None
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
 
@@ -99,6 +100,9 @@ class Sweep:
 
     def next(self) -> Assignment | Wait | None:
         """A trial to run, once; `Wait` while only running trials can bring more; None when there is nothing left."""
+        ahead, self._ahead = self._ahead, None
+        if ahead is not None and self.interrupted is None:
+            return ahead
         while self.interrupted is None:
             if self._retries:
                 return self._hand(self._retries.popleft())
@@ -113,6 +117,11 @@ class Sweep:
                 continue
             return Wait() if self._handed or self._running else None
         return None
+
+    def has_work(self) -> bool:
+        """Whether there is a trial to run; if not, no engine has to start."""
+        self._ahead = self.next()
+        return self._ahead is not None
 
     def _hand(self, assignment: Assignment) -> Assignment:
         self._handed[assignment.trial.trial_id] = assignment

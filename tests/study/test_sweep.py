@@ -407,3 +407,20 @@ def test_what_was_handed_out_and_never_started_can_be_taken_back(tmp_path: Path)
         first, second = sweep.next(), sweep.next()
         sweep.take_back()
         assert [sweep.next() for _ in range(3)] == [first, second, Assignment(trials[2], 1)]
+
+
+def test_no_engine_starts_when_nothing_is_left(tmp_path: Path) -> None:
+    """A finished study run again costs no cluster; one with a trial left starts its engine (negative control)."""
+    one = study(seeds=2)
+    first = LoopEngine()
+    run_study(one, home=tmp_path, engine=first)
+    assert len(first.ran) == 2
+
+    class Refuses:
+        def run(self, sweep: Sweep, resources: Resources, options: TrialOptions) -> None:
+            raise AssertionError("started")
+
+    summary = run_study(one, home=tmp_path, engine=Refuses())
+    assert summary.counts == {"finished": 2}
+    with pytest.raises(AssertionError, match="started"):
+        run_study(study(seeds=3), home=tmp_path, engine=Refuses())

@@ -23,7 +23,8 @@ from hssl_ray.method.networks import build_network
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.mlflow_store import StoreVersionError, initialise
+from hssl_ray.study.mlflow_store import initialise
+from hssl_ray.study.problems import StoreVersionError
 from hssl_ray.study.results import results_table
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
