@@ -12,7 +12,8 @@ from rich.console import Console
 
 from hssl_ray.cli.pages import write_page
 from hssl_ray.cli.printed import print_notes, print_tables
-from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
+from hssl_ray.cli.programs import again, program
+from hssl_ray.cli.readers import leading_comment, question_of, read_study
 from hssl_ray.report import wording
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.study.results import history_table
@@ -48,14 +49,15 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
 def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker) -> dict[str, str]:
     """How to look at the study in MLflow, and how to run it on a Ray whose dashboard stays."""
     commands = {}
-    if tracker.ui_command:
-        commands["open the MLflow UI"] = tracker.ui_command
+    if tracker.database:
+        commands["open the MLflow UI"] = (
+            f"{program('mlflow')} server --backend-store-uri {tracker.address} --host 127.0.0.1"
+        )
     if tracker.view_url:
         commands["charts by method"] = tracker.view_url
-    commands["open the Ray dashboard"] = (
-        "ray start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
-        f" && RAY_ADDRESS=auto {again('run', path, overrides)}  (then http://127.0.0.1:8265)"
-    )
+    head = f"{program('ray')} start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
+    commands["open the Ray dashboard"] = f"{head}; then http://127.0.0.1:8265"
+    commands["run on that Ray"] = f"RAY_ADDRESS=127.0.0.1:6379 {again('run', path, overrides)}"
     return commands
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -88,8 +87,3 @@ def leading_comment(path: Path) -> str:
         if not line.startswith(EDITOR):
             lines.append(line.lstrip("#").strip())
     return "\n".join(lines).strip()
-
-
-def again(command: str, path: Path, overrides: Sequence[str]) -> str:
-    """The command line that does `command` to this study."""
-    return shlex.join(["hssl-ray", command, str(path), *(part for item in overrides for part in ("--set", item))])

@@ -44,8 +44,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
 
     from hssl_ray.cli.conclusion import conclude, provenance
     from hssl_ray.cli.printed import console
+    from hssl_ray.cli.programs import again
     from hssl_ray.cli.progress import StudyProgress
-    from hssl_ray.cli.readers import again
     from hssl_ray.data.home import home
     from hssl_ray.study.engine import TrialProgram
     from hssl_ray.study.inline_engine import InlineEngine

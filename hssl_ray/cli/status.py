@@ -14,7 +14,8 @@ def status(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
     """
     # Imported here so that other commands start without pyarrow.
     from hssl_ray.cli.printed import console, print_notes, print_tables
-    from hssl_ray.cli.readers import again, read_study
+    from hssl_ray.cli.programs import again
+    from hssl_ray.cli.readers import read_study
     from hssl_ray.data.home import home
     from hssl_ray.report.progress import progress
 

@@ -132,9 +132,9 @@ class MlflowTracker:
         return redact(self._uri)
 
     @property
-    def ui_command(self) -> str | None:
-        """What starts the UI where the store is a database; a server has one already."""
-        return None if is_server(self._uri) else f"mlflow server --backend-store-uri {self.address} --host 127.0.0.1"
+    def database(self) -> bool:
+        """Whether the store is a database, which needs a server for its UI, rather than a server."""
+        return not is_server(self._uri)
 
     @property
     def experiment_url(self) -> str | None:

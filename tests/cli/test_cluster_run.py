@@ -150,6 +150,7 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "RAY_ADDRESS": f"127.0.0.1:{ports['gcs']}",
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
         "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an activated environment
     }
     ray = str(Path(sys.executable).with_name("ray"))
     started = subprocess.run(
@@ -180,10 +181,10 @@ def test_ray_job_submit_runs_the_quickstart(head: dict[str, str]) -> None:
     changes = [part for item in short for part in ("--set", item)]
     submitted = subprocess.run(
         [
-            head["RAY"], "job", "submit", "--address", head["DASHBOARD"], "--working-dir", str(ROOT / "studies"),
-            "--submission-id", "hssl-test", "--", sys.executable, "-m", "hssl_ray", "run", "quickstart.yaml", *changes,
+            head["RAY"], "job", "submit", "--address", head["DASHBOARD"], "--working-dir", ".",
+            "--submission-id", "hssl-test", "--", "hssl-ray", "run", "studies/quickstart.yaml", *changes,
         ],
-        capture_output=True, text=True, timeout=280, check=False,
+        capture_output=True, text=True, timeout=280, check=False, cwd=ROOT,
         env={name: value for name, value in head.items() if name != "RAY_ADDRESS"},
     )  # fmt: skip
     assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-4000:]

@@ -14,7 +14,8 @@ import typer
 from typer.testing import CliRunner, Result
 
 from hssl_ray.cli.compare import compare
-from hssl_ray.cli.readers import again, leading_comment, question_of, read_study
+from hssl_ray.cli.programs import again
+from hssl_ray.cli.readers import leading_comment, question_of, read_study
 from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
@@ -81,7 +82,7 @@ def test_compare_names_what_is_missing_and_still_succeeds(study_file: Path) -> N
     assert said.exit_code == 0
     assert "h_ssl-rotation-s2" in said.output
     assert "out_of_memory: [red]2 GiB[/red]" in said.output  # brackets are text, not markup
-    assert f"Run what is missing: hssl-ray run {study_file}" in said.output
+    assert f"Run what is missing: {again('run', study_file, [])}" in said.output
 
 
 def test_compare_before_anything_ran(study_file: Path) -> None:
@@ -116,7 +117,7 @@ def test_status_counts_states_and_says_how_to_go_on(study_file: Path) -> None:
     assert said.exit_code == 0
     assert "2 of 6 trials finished; 2 planned, 1 diverged, 1 failed." in said.output
     assert "loss: nan at epoch 2" in said.output
-    assert f"Continue: hssl-ray run {study_file}" in said.output
+    assert f"Continue: {again('run', study_file, [])}" in said.output
     counted = json.loads(call("status", str(study_file), "--json").output)
     assert counted["states"] == {"finished": 2, "planned": 2, "diverged": 1, "failed": 1}
     assert counted["left"] == 3
@@ -140,7 +141,6 @@ def test_overrides_of_the_run_are_overrides_of_its_readers(study_file: Path) -> 
     assert read_study(study_file, ["base.epochs=2"], home()).stale == 0
     said = call("status", str(study_file), "--set", "base.epochs=2")
     assert "6 of 6 trials finished." in said.output
-    assert again("run", Path("a b.yaml"), ["base.epochs=2"]) == "hssl-ray run 'a b.yaml' --set base.epochs=2"
 
 
 def test_the_question_is_the_files(study_file: Path) -> None:
@@ -166,7 +166,7 @@ def test_the_page_of_a_study_is_written_beside_its_ledger(study_file: Path, tmp_
     assert (said.exit_code, said.output) == (0, f"{page}\n")
     text = page.read_text()
     assert "Does H-SSL match A-SSL?" in text
-    assert f"hssl-ray run {study_file}" in text
+    assert again("run", study_file, []) in text
     assert "h_ssl-rotation-s2" in text
     assert version("torch") in text
     call("report", str(study_file), "--output", str(tmp_path / "elsewhere.html"))

@@ -159,7 +159,7 @@ def test_the_experiment_has_its_note_and_the_view_grouped_by_method(home: Path, 
     assert tracker.view_url == METHODS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.cells_url == CELLS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.experiment_url == experiment_link("http://127.0.0.1:5000", experiment.experiment_id)
-    assert tracker.ui_command is not None
+    assert tracker.database
     closed(tracker)
 
 
