@@ -15,8 +15,8 @@ from hssl_ray.study.spec import Cell, Study
 from hssl_ray.trial.config import TrialConfig
 
 DEFAULT_THROUGHPUT = 110.0
-"""GMAC/s of two one-thread workers on two cores with AVX-512. The quick-start study, start and evaluation included, runs at
-131 with bf16 (19,676 GMAC in 150 s); float32 takes 1.5 times as long."""
+"""GMAC/s of two one-thread workers on two cores with AVX-512. The quick-start study runs at 131 with bf16, its start
+and evaluation included (19,676 GMAC in 150 s); float32 takes about 1.5 times as long."""
 
 DEFAULT_SD = 0.01
 """Standard deviation between seeds assumed for top-1 accuracy; the paper's cells on MNIST have 0.001 to 0.054."""
