@@ -1,6 +1,7 @@
 """The documents' links lead somewhere, their commands exist, and they name nothing of one machine."""
 
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 import typer.main
 
 from hssl_ray.cli import app
+from hssl_ray.study.spec import load_study
 
 ROOT = Path(__file__).parents[1]
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").glob("*.md"))]
@@ -39,3 +41,11 @@ def test_every_command_explains_itself() -> None:
         [sys.executable, "-m", "hssl_ray", "--help"], capture_output=True, text=True, check=True
     ).stdout
     assert all(name in help_text for name in ("plan", "run", "status", "compare", "report", "data"))
+
+
+def test_the_readme_s_study_is_valid(tmp_path: Path) -> None:
+    """It extends the quick-start study, so it is planned beside a copy of that."""
+    (block,) = re.findall(r"```yaml\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    shutil.copy(ROOT / "studies" / "quickstart.yaml", tmp_path)
+    (tmp_path / "readme.yaml").write_text(block)
+    assert load_study(tmp_path / "readme.yaml").trial_count == 240
