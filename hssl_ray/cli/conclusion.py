@@ -56,7 +56,8 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
     if tracker.view_url:
         commands["charts by method"] = tracker.view_url
     head = f"{program('ray')} start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
-    commands["open the Ray dashboard"] = f"{head}; then http://127.0.0.1:8265"
+    commands["open the Ray dashboard"] = f"RAY_AUTH_MODE=token {head}; then http://127.0.0.1:8265"
+    commands["its token"] = f"{program('ray')} get-auth-token"
     commands["run on that Ray"] = f"RAY_ADDRESS=127.0.0.1:6379 {again('run', path, overrides)}"
     return commands
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from hssl_ray.data.errors import DataError
+from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
 from hssl_ray.study.problems import SamplerUnavailable, StoreVersionError, StudyError
 
@@ -17,7 +18,7 @@ INCOMPATIBLE = 6
 def exit_code(error: Exception) -> int | None:
     """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
     match error:
-        case StudyError() | SamplerUnavailable():
+        case StudyError() | SamplerUnavailable() | ClusterError():
             return INVALID
         case DataError():
             return DATA
