@@ -22,6 +22,10 @@ log = logging.getLogger(__name__)
 Report = Callable[[dict[str, float], Path | None], None]
 
 
+class ClusterError(ValueError):
+    """The place where trials should run does not answer, or can never hold one of them."""
+
+
 class Train(Protocol):
     """`hssl_ray.trial.train.train_trial`, or a stand-in for it."""
 
@@ -64,7 +68,7 @@ class Engine(Protocol):
         """Run trials until `sweep.next()` is None.
 
         Raises:
-            ValueError: the machine can never hold one trial; raised before the first one.
+            ClusterError: nothing answers, or no trial ever fits; raised before the first one.
         """
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hssl_ray.study.attempt import Decision, run_attempt
-from hssl_ray.study.engine import TrialOptions, TrialProgram
+from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep, Wait
 from hssl_ray.trial.journal import Record
@@ -23,10 +23,10 @@ class InlineEngine:
         """See `Engine.run`.
 
         Raises:
-            ValueError: a trial wants more than one worker.
+            ClusterError: a trial wants more than one worker.
         """
         if resources.workers != 1:
-            raise ValueError(f"resources.workers: the inline engine has 1, got {resources.workers}")
+            raise ClusterError(f"resources.workers: the inline engine has 1, got {resources.workers}")
         while (assignment := sweep.next()) is not None:
             assert not isinstance(assignment, Wait), "nothing runs here that could be waited for"
             trial_id = assignment.trial.trial_id

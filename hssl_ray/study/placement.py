@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.sections import Resources
 
 
@@ -11,7 +12,7 @@ def concurrent_trials(nodes: list[dict[str, float]], resources: Resources) -> in
     """How many trials the nodes hold at once. A worker cannot be spread over nodes, a trial can.
 
     Raises:
-        ValueError: not even one. Ray would wait for it without an end.
+        ClusterError: not even one. Ray would wait for it without an end.
     """
     workers = 0
     for node in nodes:
@@ -21,7 +22,7 @@ def concurrent_trials(nodes: list[dict[str, float]], resources: Resources) -> in
     trials = workers // resources.workers
     if trials == 0:
         cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        raise ValueError(
+        raise ClusterError(
             f"resources: {resources.workers} workers with {resources.cpus_per_worker:g} CPUs and"
             f" {resources.gpus_per_worker:g} GPUs each must fit into the cluster, which has {cpus:g} CPUs and {gpus:g}"
             f" GPUs on {len(nodes)} nodes"

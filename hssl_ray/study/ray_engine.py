@@ -28,17 +28,17 @@ from typing import Any
 import ray
 import torch
 from ray import tune
-from ray.exceptions import RayError
+from ray.exceptions import AuthenticationError, RayError
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 from ray.util.queue import Empty, Queue
 
 from hssl_ray.study.attempt import Decision, Ending, run_attempt
-from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
+from hssl_ray.study.engine import ClusterError, Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.placement import concurrent_trials
-from hssl_ray.study.ray_settings import EVERYWHERE, own_address
+from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.study.tune_bridge import TuneBridge
@@ -72,8 +72,7 @@ class RayEngine:
         """See `Engine.run`.
 
         Raises:
-            ValueError: the cluster can never hold one trial.
-            ConnectionError: no cluster answers at `RAY_ADDRESS`.
+            ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, or it can never hold one trial.
         """
         scratch = options.scratch
         _remove_leftovers(scratch)
@@ -134,49 +133,56 @@ class RayEngine:
     @contextmanager
     def _cluster(self, scratch: Path) -> Iterator[str]:
         """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
-        quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.WARNING}
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
             stack.callback(ray.shutdown)
             if address:
+                check_address(address)
                 # The processes of a cluster that is already there do not inherit this environment.
-                inherited = {name: os.environ[name] for name in EVERYWHERE} | {"RAY_ADDRESS": _resolved(address)}
-                with _handlers_kept():
-                    context = ray.init(address=address, runtime_env={"env_vars": inherited}, **quiet)
+                inherited = {name: os.environ[name] for name in TRIALS} | {"RAY_ADDRESS": _resolved(address)}
+                context = _connect(address=address, runtime_env={"env_vars": inherited})
+                if context.dashboard_url:
+                    check_authentication(context.dashboard_url, os.environ["RAY_AUTH_MODE"])
             else:
                 temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
                 (scratch / "head").write_text(temporary)
                 stack.enter_context(own_address(os.environ))
-                with _handlers_kept():
-                    context = ray.init(
-                        address="local",
-                        include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
-                        dashboard_host="127.0.0.1",
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        _temp_dir=temporary,
-                        **quiet,
-                    )
+                context = _connect(
+                    address="local",
+                    include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=temporary,
+                )
             yield context.dashboard_url or ""
+
+
+def _connect(**arguments: Any) -> Any:
+    """`ray.init`, quiet, and without its taking SIGTERM for itself.
+
+    Raises:
+        ClusterError: the cluster does not let us in.
+    """
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        return ray.init(log_to_driver=False, logging_level=logging.WARNING, **arguments)
+    except (AuthenticationError, ConnectionError) as error:
+        raise ClusterError(
+            f"RAY_ADDRESS: {str(error).rstrip('. ')}. If that cluster has no authentication, set RAY_AUTH_MODE=disabled"
+        ) from error
+    finally:
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, handler)
 
 
 def _resolved(address: str) -> str:
     """`auto` as host and port: the State API, which nested Train needs, cannot tell several Rays on a machine apart."""
     if address != "auto":
         return address
-    with _handlers_kept():
-        ray.init(address=address, log_to_driver=False, logging_level=logging.WARNING)
+    _connect(address=address)
     found = str(ray.get_runtime_context().gcs_address)
     ray.shutdown()
     return found
-
-
-@contextmanager
-def _handlers_kept() -> Iterator[None]:
-    """`ray.init` takes SIGTERM for itself; give it back."""
-    handler = signal.getsignal(signal.SIGTERM)
-    yield
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, handler)
 
 
 @contextmanager

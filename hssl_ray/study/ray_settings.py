@@ -6,17 +6,26 @@ imported. So this module imports no Ray, and `build_ray_engine` sets them before
 
 from __future__ import annotations
 
+import json
+import logging
 import os
 import socket
+import urllib.request
 from collections.abc import Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 
-from hssl_ray.study.engine import Engine, TrialProgram
+from hssl_ray.study.engine import ClusterError, Engine, TrialProgram
+
+log = logging.getLogger(__name__)
 
 EVERYWHERE = {
     # A head writes a token and then refuses drivers whose mode is unset, after 20 s of retries.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+}
+"""For every process of Ray, the head's too."""
+
+TRIALS = {
     # Trials keep the working directory of the driver, so that relative paths in a config stay true.
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Train looks at its workers so often; its 2 s default adds seconds to the end of every nested trial.
@@ -24,7 +33,7 @@ EVERYWHERE = {
     # A stopped trial may take so long to leave `report` before its process is given up instead of reused.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
 }
-"""For the driver and for every process of a trial."""
+"""For the processes of trials."""
 
 DRIVER = {
     # The journal and the ledger hold the results; Tune's CSV, JSON and TensorBoard copies would be written for nobody.
@@ -42,16 +51,63 @@ DRIVER = {
 """For the driver alone."""
 
 LOCAL = {
-    # One node: Ray then binds GCS and raylet to loopback. Without it they listen on every interface.
+    # A head of our own then binds GCS and raylet to loopback; without it they listen on every interface. A driver must
+    # have it to reach such a head: Ray would turn 127.0.0.1 into the machine's own address, where nothing listens, and
+    # wait for minutes.
     "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",
 }
-"""For a cluster that the driver starts for itself."""
+"""For a driver whose cluster, its own or one it finds, has a head on this machine."""
 
 
 def prepare(environment: MutableMapping[str, str]) -> None:
     """Set what the user has not set."""
-    for name, value in (EVERYWHERE | DRIVER | ({} if environment.get("RAY_ADDRESS") else LOCAL)).items():
+    address = environment.get("RAY_ADDRESS") or "auto"
+    here = address == "auto" or address.startswith(("127.", "localhost:"))
+    for name, value in (EVERYWHERE | TRIALS | DRIVER | (LOCAL if here else {})).items():
         environment.setdefault(name, value)
+
+
+def check_address(address: str) -> None:
+    """Whether something listens where `RAY_ADDRESS` points; Ray itself would only find out after minutes.
+
+    Raises:
+        ClusterError: nothing does, or the address is of a kind that studies cannot run on.
+    """
+    if address == "auto":
+        return
+    host, _, port = address.rpartition(":")
+    if not host or not port.isdecimal() or "/" in host:
+        raise ClusterError(f"RAY_ADDRESS: must be HOST:PORT or auto, got {address}")
+    try:
+        socket.create_connection((host, int(port)), timeout=10).close()
+    except OSError as error:
+        raise ClusterError(
+            f"RAY_ADDRESS: no Ray answers at {address} ({error.strerror or error}); without RAY_ADDRESS a study starts "
+            "its own"
+        ) from error
+
+
+def check_authentication(dashboard: str, mode: str) -> None:
+    """Whether a cluster authenticates as we do; where it does not, every trial's process would die without a reason.
+
+    Args:
+        dashboard: host and port; nothing is checked where none answers.
+        mode: ours, `RAY_AUTH_MODE`.
+
+    Raises:
+        ClusterError: it does not.
+    """
+    try:
+        with urllib.request.urlopen(f"http://{dashboard}/api/authentication_mode", timeout=10) as answer:
+            theirs = json.load(answer)["authentication_mode"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        log.warning("the dashboard at %s does not say how its cluster authenticates (%s)", dashboard, error)
+        return
+    if theirs != mode:
+        raise ClusterError(
+            f"RAY_AUTH_MODE: must be that of the cluster at RAY_ADDRESS, {theirs}, got {mode}; set it so, or start the"
+            f" cluster with RAY_AUTH_MODE={mode}"
+        )
 
 
 @contextmanager
@@ -63,11 +119,13 @@ def own_address(environment: MutableMapping[str, str]) -> Iterator[None]:
     known before the head starts.
     """
     port = str(_free_port())
-    environment.update({"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_GCS_SERVER_PORT": port})
+    chosen = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_GCS_SERVER_PORT": port}
+    environment.update(chosen)
     try:
         yield
     finally:
-        del environment["RAY_ADDRESS"], environment["RAY_GCS_SERVER_PORT"]
+        for name in chosen:
+            del environment[name]
 
 
 def _free_port() -> int:

@@ -41,7 +41,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         StudyLocked: another driver is running the study.
         LedgerError: a newer version of this program ran it.
         SamplerUnavailable: its search needs a package that is not installed.
-        ValueError: the machine can never hold one of its trials.
+        ClusterError: no cluster answers, or it can never hold one of the trials.
     """
     since = time.monotonic()
     planned = list(study.planned())

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from hssl_ray.study.engine import TrialProgram
+from hssl_ray.study.engine import ClusterError, TrialProgram
 from hssl_ray.study.failures import TRACEBACK, cause_of, reason
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import read_history
@@ -120,7 +120,7 @@ def test_a_signal_ends_in_order_and_the_trial_is_taken_up_again(tmp_path: Path, 
 
 
 def test_more_than_one_worker_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ValueError, match=r"resources\.workers: the inline engine has 1, got 2"):
+    with pytest.raises(ClusterError, match=r"resources\.workers: the inline engine has 1, got 2"):
         run(tmp_path, study(resources={"workers": 2}))
 
 

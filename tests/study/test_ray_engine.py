@@ -14,18 +14,30 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
 from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
 
+from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import History, read_history
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_engine import RankFailed, _group_ending
-from hssl_ray.study.ray_settings import DRIVER, EVERYWHERE, LOCAL, own_address, prepare
+from hssl_ray.study.ray_settings import (
+    DRIVER,
+    EVERYWHERE,
+    LOCAL,
+    TRIALS,
+    check_address,
+    check_authentication,
+    own_address,
+    prepare,
+)
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
@@ -178,7 +190,7 @@ def test_concurrency_is_what_the_scarcest_resource_holds(
 )
 def test_a_trial_that_never_fits_is_refused(nodes: list[dict[str, float]], asked: dict[str, Any]) -> None:
     with pytest.raises(
-        ValueError, match=r"resources: \d workers with \d CPUs and \d GPUs each must fit into the cluster"
+        ClusterError, match=r"resources: \d workers with \d CPUs and \d GPUs each must fit into the cluster"
     ):
         concurrent_trials(nodes, Resources(**asked))
 
@@ -186,14 +198,63 @@ def test_a_trial_that_never_fits_is_refused(nodes: list[dict[str, float]], asked
 def test_settings_leave_alone_what_the_user_has_set() -> None:
     variables = {"RAY_AUTH_MODE": "disabled"}
     prepare(variables)
-    assert variables == EVERYWHERE | DRIVER | LOCAL | {"RAY_AUTH_MODE": "disabled"}
+    assert variables == EVERYWHERE | TRIALS | DRIVER | LOCAL | {"RAY_AUTH_MODE": "disabled"}
 
 
-def test_only_a_head_of_our_own_is_kept_to_loopback() -> None:
-    """On a cluster that is there, that setting would refuse its other nodes."""
-    variables = {"RAY_ADDRESS": "10.0.0.1:6379"}
+@pytest.mark.parametrize(
+    ("address", "here"),
+    [("", True), ("auto", True), ("127.0.0.1:6379", True), ("localhost:6379", True), ("10.0.0.1:6379", False)],
+)
+def test_loopback_is_for_heads_on_this_machine(address: str, here: bool) -> None:
+    variables = {"RAY_ADDRESS": address}
     prepare(variables)
-    assert not variables.keys() & LOCAL.keys()
+    assert (variables.keys() >= LOCAL.keys()) is here
+
+
+@pytest.mark.parametrize(
+    ("address", "says"),
+    [
+        ("ray://127.0.0.1:10001", "must be HOST:PORT or auto, got ray://"),
+        ("http://127.0.0.1:8265", "must be HOST:PORT or auto, got http://"),
+        ("somewhere", "must be HOST:PORT or auto, got somewhere"),
+        ("127.0.0.1:1", r"no Ray answers at 127\.0\.0\.1:1 \(Connection refused\)"),
+    ],
+)
+def test_an_address_without_a_cluster_is_refused_at_once(address: str, says: str) -> None:
+    with pytest.raises(ClusterError, match="^RAY_ADDRESS: " + says):
+        check_address(address)
+
+
+@pytest.fixture
+def dashboard() -> Iterator[str]:
+    """Answers as the dashboard of a cluster without authentication."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            known = self.path == "/api/authentication_mode"
+            self.send_response(200 if known else 404)
+            self.end_headers()
+            self.wfile.write(b'{"authentication_mode": "disabled"}' if known else b"")
+
+        def log_message(self, *arguments: object) -> None: ...
+
+    with HTTPServer(("127.0.0.1", 0), Handler) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
+def test_a_cluster_that_authenticates_otherwise_is_refused(dashboard: str) -> None:
+    check_authentication(dashboard, "disabled")
+    with pytest.raises(
+        ClusterError, match="RAY_AUTH_MODE: must be that of the cluster at RAY_ADDRESS, disabled, got token"
+    ):
+        check_authentication(dashboard, "token")
+
+
+def test_a_dashboard_that_does_not_answer_stops_nothing(caplog: pytest.LogCaptureFixture) -> None:
+    check_authentication("127.0.0.1:1", "token")
+    assert "does not say how its cluster authenticates" in caplog.text
 
 
 def test_an_own_address_ends_with_its_head() -> None:
@@ -340,6 +401,14 @@ def listening(mark: str) -> set[str]:
     return found
 
 
+def is_agent(process: int) -> bool:
+    """Whether a process is one of the node's two agents: with their raylet gone, they look for the GCS for a minute."""
+    try:
+        return b"Agent" in Path(f"/proc/{process}/cmdline").read_bytes()
+    except FileNotFoundError:
+        return False
+
+
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}
 
 
@@ -358,9 +427,11 @@ def test_a_killed_driver_takes_its_cluster_along_and_the_next_one_finishes(tmp_p
     process.kill()
     process.communicate()
     assert 8 <= len(driver.history().outcomes) < 24
-    wait_until(lambda: not processes(mark), 30, "every process of the cluster ends")
+    wait_until(lambda: not [one for one in processes(mark) if not is_agent(one)], 10, "cluster and trials end")
+    driver.environment = driver.environment | {MARK: secrets.token_hex(8)}
     assert driver.run(**asked) == {"finished": 24}
-    wait_until(lambda: not processes(mark), 10, "every process of the next cluster ends")
+    wait_until(lambda: not processes(driver.environment[MARK]), 10, "every process of the next cluster ends")
+    wait_until(lambda: not processes(mark), 90, "the agents of the killed cluster end")
     repeated = 0
     for seed in range(24):
         one = trial(seed, epochs=5)
