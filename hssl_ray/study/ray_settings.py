@@ -123,13 +123,7 @@ def own_address(environment: MutableMapping[str, str]) -> Iterator[None]:
     known before the head starts.
     """
     port = str(_free_port())
-    chosen = {
-        "RAY_ADDRESS": f"127.0.0.1:{port}",
-        "RAY_GCS_SERVER_PORT": port,
-        # When the driver is killed the head ends with it, and nobody brings it back: agents that wait for it, 60 s by
-        # default, would outlive it so long.
-        "RAY_gcs_rpc_server_reconnect_timeout_s": "5",
-    }
+    chosen = {"RAY_ADDRESS": f"127.0.0.1:{port}", "RAY_GCS_SERVER_PORT": port}
     environment.update(chosen)
     try:
         yield
