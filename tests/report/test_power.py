@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from hssl_ray.report.power import POWER, power, seeds_needed
 from hssl_ray.report.statistics import Difference, paired_difference
+from hssl_ray.study import power as plan_power
 
 
 def observed(std: float, estimate: float = 0.0) -> Difference:
@@ -85,3 +86,14 @@ def test_a_decision_is_at_least_as_likely_as_either_outcome(spread: float, truth
         for outcome in ("equivalent", "different", "decided")
     )
     assert max(equivalent, different) - 1e-9 <= decided <= min(1, equivalent + different) + 1e-9
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 10, 60])
+@pytest.mark.parametrize("margin", [0.5, 2.0])
+def test_the_plan_and_the_report_forecast_the_same(seeds: int, margin: float) -> None:
+    """`plan` has its own arithmetic, without scipy. Two arms of sd 1 are a spread of sqrt 2, two degrees a seed."""
+    spread = math.sqrt(2)
+    equivalent = power("equivalent", seeds, spread=spread, freedom_per_seed=2, true_difference=0.0, margin=margin)
+    different = power("different", seeds, spread=spread, freedom_per_seed=2, true_difference=margin, margin=margin)
+    assert plan_power.equivalence_power(seeds, 1.0, margin) == pytest.approx(equivalent, abs=2e-4)
+    assert plan_power.difference_power(seeds, 1.0, margin) == pytest.approx(different, abs=2e-4)
