@@ -47,7 +47,25 @@ def study_faults(study: Study, limit: int, *, written: bool) -> Iterator[Fault]:
         rest = f"more than {limit:,} are not possible" if limit >= MOST_TRIALS else f"more than {limit:,} need --yes"
         yield _largest_axis(study), f"{study.trial_count:,} trials in all; {rest}"
     elif not placed and not repeated:
+        yield from _shared_batches(study)
         yield from _cells(study) if study.search is None else _searched_cells(study)
+
+
+def _shared_batches(study: Study) -> Iterator[Fault]:
+    """Workers share a batch evenly, so that one worker and several compute the same."""
+    workers = study.resources.workers
+    searched = study.search.space.get("batch_size") if study.search else None
+    match searched:
+        case None:
+            default = TrialConfig.model_fields["batch_size"].default
+            sizes = study.grid.get("batch_size") or [study.base.get("batch_size", default)]
+        case Range(low=low, step=step):
+            sizes = [low, low + (step or 1)]
+        case _:
+            sizes = searched
+    uneven = [size for size in sizes if size % workers]
+    if uneven:
+        yield ("resources", "workers"), f"must divide batch_size = {uneven[0]}, got {workers}"
 
 
 def _placed_twice(study: Study) -> Iterator[Fault]:

@@ -108,6 +108,19 @@ CASES = {
         HEAD + "early_stop: {metric: probe/ridge_top1}\n", "2:22: early_stop.metric", "must be one of train/loss"
     ),
     # keys against each other
+    "workers and batch": one(
+        HEAD + "base: {batch_size: 250}\nresources: {workers: 4}\n",
+        "3:22: resources.workers",
+        "divide batch_size = 250, got 4",
+    ),
+    "workers and the default batch": one(
+        HEAD + "resources: {workers: 3}\n", "2:22: resources.workers", "must divide batch_size = 4096, got 3"
+    ),
+    "workers and a searched batch": one(
+        HEAD + "resources: {workers: 4}\nsearch: {trials: 2, space: {batch_size: {low: 100, high: 200, step: 10}}}\n",
+        "2:22: resources.workers",
+        "must divide batch_size = 110, got 4",
+    ),
     "repeated grid value": one(
         HEAD + "grid: {width: [1, 0.5, 1.0]}\n", "2:24: grid.width[2]", "given twice, first as item 1"
     ),
