@@ -30,8 +30,8 @@ TRIALS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Train looks at its workers so often; its 2 s default adds seconds to the end of every nested trial.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
-    # Freed feature maps stay with the process instead of going back to the system page by page: a step on a CPU
-    # is a fifth faster (507 -> 413 ms for two passes of the quick-start network), and a worker lives for one study.
+    # Freed feature maps stay with the process instead of going back to the system and being paged in again at the next
+    # step: 5 to 27 % of a step's time on a CPU (benchmarks/training_step.py). A worker lives no longer than its study.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
     # A stopped trial may take so long to leave `report` before its process is given up instead of reused.
