@@ -147,6 +147,7 @@ def _blocks(rows: Tensor) -> Iterator[Tensor]:
 def _channel_sums(rows: Tensor) -> Tensor:
     """Sums (C,) of (N, P, C) in float64: image by image in float32, then over images.
 
-    One running float32 sum over a whole batch, as torch's own BatchNorm keeps on a CPU, is off by up to 2e-5 (benchmarks/batch_norm.py).
+    One running float32 sum over a whole batch, as torch's own BatchNorm keeps on a CPU, is off by up to 2e-5; see
+    benchmarks/batch_norm.py.
     """
     return rows.sum(1, dtype=_wide(rows.dtype)).sum(0, dtype=torch.float64)
