@@ -37,4 +37,4 @@ def compare(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
     to.print(wording.headline(comparison), style="bold")
     print_notes(to, [*wording.notes(comparison), *reading.notes()])
     if comparison.gaps or not comparison.pairs:
-        to.print(f"\nRun what is missing: {again('run', study, overrides or ())}")
+        to.print(f"\nRun what is missing: {again('run', study, overrides or ())}", soft_wrap=True)

@@ -41,9 +41,9 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
         wording.markdown(comparison),
         {"report.html": page.read_bytes(), "comparison.json": comparison.to_json().encode()},
     )
-    to.print(f"\nPage: {page}")
+    to.print(f"\nPage: {page}", soft_wrap=True)
     for purpose, command in commands.items():
-        to.print(f"{purpose[0].upper()}{purpose[1:]}: {command}")
+        to.print(f"{purpose[0].upper()}{purpose[1:]}: {command}", soft_wrap=True)
 
 
 def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker) -> dict[str, str]:

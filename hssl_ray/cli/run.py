@@ -61,7 +61,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     changes = overrides or ()
     to, root = console(), home()
     initialise(tracking_uri(root), root)
-    to.print(f"Resume with: {again('run', study, changes)}")
+    to.print(f"Resume with: {again('run', study, changes)}", soft_wrap=True)
     tracker = MlflowTracker(
         tracking_uri(root),
         root,
