@@ -11,9 +11,10 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
+
+from tests.cli.mlflow_store import mlflow_runs
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -39,27 +40,6 @@ checkpoints: {every_epochs: 2}
 
 def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "hssl_ray", *arguments]
-
-
-def mlflow_runs(home: Path) -> list[dict[str, Any]]:
-    """Kind, trial and status of every run, and the steps at which its probe was written."""
-    code = (
-        "import sys, json, mlflow\n"
-        "from collections import Counter\n"
-        "c = mlflow.MlflowClient(sys.argv[1])\n"
-        "ids = [e.experiment_id for e in c.search_experiments()]\n"
-        "out = []\n"
-        "for r in c.search_runs(ids, max_results=1000):\n"
-        "    t = r.data.tags\n"
-        "    steps = [p.step for p in c.get_metric_history(r.info.run_id, 'probe/top1')]\n"
-        "    row = {'kind': t['hssl.kind'], 'trial': t.get('hssl.trial_id', ''), 'status': r.info.status}\n"
-        "    out.append(row | {'steps': sorted(steps)})\n"
-        "print(json.dumps(out))"
-    )
-    uri = f"sqlite:///{home / 'mlflow.db'}"
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code, uri], capture_output=True, text=True, check=True)
-    found: list[dict[str, Any]] = json.loads(out.stdout.splitlines()[-1])
-    return found
 
 
 def wait_until(condition: Callable[[], bool], seconds: float) -> None:
@@ -99,10 +79,10 @@ def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Pa
         assert all(count <= 2 for count in epochs.values())  # an epoch after the last checkpoint is trained once more
 
     runs = mlflow_runs(home)
-    trials = [run for run in runs if run["kind"] == "trial"]
-    assert len(trials) == len({run["trial"] for run in trials}) == 24
-    assert {run["status"] for run in runs} == {"FINISHED"}
-    assert all(run["steps"] == [1, 2, 3, 4] for run in trials)
+    trials = [run for run in runs if run.kind == "trial"]
+    assert len(trials) == len({run.trial_id for run in trials}) == 24
+    assert {run.status for run in runs} == {"FINISHED"}
+    assert all(run.steps == [1, 2, 3, 4] for run in trials)
 
 
 def test_a_trial_of_two_workers_gives_what_one_worker_gives(tmp_path: Path) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.mlflow_store import mlflow_runs
+
 TINY = """\
 # Does the whole path hold?
 study: tiny
@@ -41,20 +43,6 @@ def hssl_ray(*arguments: str, **environment: str) -> subprocess.CompletedProcess
     )
 
 
-def mlflow_runs(home: Path) -> list[tuple[str, str, str]]:
-    """(kind, name, status) of every run, read in a process that may warn as it likes."""
-    code = (
-        "import sys, json, mlflow\n"
-        "c = mlflow.MlflowClient(sys.argv[1])\n"
-        "ids = [e.experiment_id for e in c.search_experiments()]\n"
-        "runs = c.search_runs(ids, max_results=1000)\n"
-        "print(json.dumps([[r.data.tags['hssl.kind'], r.info.run_name, r.info.status] for r in runs]))"
-    )
-    uri = f"sqlite:///{home / 'mlflow.db'}"
-    out = subprocess.run([sys.executable, "-W", "ignore", "-c", code, uri], capture_output=True, text=True, check=True)
-    return [(kind, name, status) for kind, name, status in json.loads(out.stdout.splitlines()[-1])]
-
-
 @pytest.mark.slow
 def test_a_study_file_becomes_a_comparison_and_running_it_again_repeats_nothing(tmp_path: Path) -> None:
     study = tmp_path / "tiny.yaml"
@@ -66,15 +54,15 @@ def test_a_study_file_becomes_a_comparison_and_running_it_again_repeats_nothing(
     home = Path(os.environ["HSSL_HOME"])
     page = (home / "studies" / "tiny" / "report.html").read_text()
     assert "Does the whole path hold?" in page
-    kinds = Counter(kind for kind, _, _ in mlflow_runs(home))
+    kinds = Counter(run.kind for run in mlflow_runs(home))
     assert kinds == {"trial": 6, "cell": 3, "study": 1}
-    assert {status for _, _, status in mlflow_runs(home)} == {"FINISHED"}
+    assert {run.status for run in mlflow_runs(home)} == {"FINISHED"}
 
     journals = {path: path.read_bytes() for path in home.glob("trials/*/journal.jsonl")}
     again = hssl_ray("run", str(study), "--engine", "inline")
     assert again.returncode == 0 and "started" not in again.stdout
     assert {path: path.read_bytes() for path in home.glob("trials/*/journal.jsonl")} == journals
-    assert Counter(kind for kind, _, _ in mlflow_runs(home)) == kinds
+    assert Counter(run.kind for run in mlflow_runs(home)) == kinds
 
     compared = json.loads(hssl_ray("compare", str(study), "--json").stdout)
     (pair,) = compared["pairs"]
@@ -118,10 +106,10 @@ def test_ctrl_c_ends_in_order_and_the_same_command_goes_on(tmp_path: Path) -> No
     driver.send_signal(signal.SIGINT)
     out, _ = driver.communicate(timeout=60)
     assert driver.returncode == 130, out
-    assert "KILLED" in {status for _, _, status in mlflow_runs(home)}
-    assert "RUNNING" not in {status for _, _, status in mlflow_runs(home)}
+    assert "KILLED" in {run.status for run in mlflow_runs(home)}
+    assert "RUNNING" not in {run.status for run in mlflow_runs(home)}
 
     again = hssl_ray("run", str(study), "--engine", "inline")
     assert again.returncode == 0, again.stderr
-    assert Counter(kind for kind, _, _ in mlflow_runs(home))["trial"] == 6
-    assert {status for _, _, status in mlflow_runs(home)} == {"FINISHED"}
+    assert Counter(run.kind for run in mlflow_runs(home))["trial"] == 6
+    assert {run.status for run in mlflow_runs(home)} == {"FINISHED"}
