@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Protocol
 
 import torch
@@ -86,24 +87,45 @@ def feature_stride(architecture: Architecture) -> int:
     return math.prod(layer.stride for layer in architecture.layers)
 
 
-def build_backbone(architecture: Architecture, group: Group) -> nn.Sequential:
+class Backbone(nn.Module):
+    """f as stages in a row: (N, C, H, W) -> z (N, C', G, H', W'). The first stage lifts, z is what the last one
+    gives.
+    """
+
+    def __init__(self, stages: Sequence[nn.Module]) -> None:
+        super().__init__()
+        self.stages = nn.ModuleList(stages)
+
+    def forward(self, x: Tensor) -> Tensor:
+        for stage in self.stages:
+            x = stage(x)
+        return x
+
+    def stage_maps(self, x: Tensor) -> list[Tensor]:
+        """The feature map after every stage, the last one z."""
+        maps = []
+        for stage in self.stages:
+            x = stage(x)
+            maps.append(x)
+        return maps
+
+
+def build_backbone(architecture: Architecture, group: Group) -> Backbone:
     """A lifting convolution, then group convolutions, each with BatchNorm and ReLU; z is what the last ReLU gives."""
-    modules: list[nn.Module] = []
+    stages = []
     for index, spec in enumerate(architecture.layers):
         layer = LiftingConv2d if index == 0 else GroupConv2d
-        modules += [
-            layer(
-                spec.in_channels,
-                spec.out_channels,
-                spec.kernel_size,
-                spec.effective_size,
-                group,
-                stride=spec.stride,
-                padding=spec.padding,
-            ),
-            BatchNorm(spec.out_channels, relu=True),
-        ]
-    return nn.Sequential(*modules)
+        convolution = layer(
+            spec.in_channels,
+            spec.out_channels,
+            spec.kernel_size,
+            spec.effective_size,
+            group,
+            stride=spec.stride,
+            padding=spec.padding,
+        )
+        stages.append(nn.Sequential(convolution, BatchNorm(spec.out_channels, relu=True)))
+    return Backbone(stages)
 
 
 def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
