@@ -35,16 +35,20 @@ class Images:
     """
 
     def __init__(self, split: ImageSet, config: TrialConfig, device: torch.device, keep: Tensor | None = None) -> None:
-        self._pixels = split.images if keep is None else split.images[keep]
+        over = config.data.size - config.grid
+        images = split.images
+        if over > 0 and config.image_fit == "crop":
+            inner = slice(over // 2, over // 2 + config.grid)
+            images = images[:, :, inner, inner]
+        self._pixels = images if keep is None else images[keep]
         self._labels = split.labels if keep is None else split.labels[keep]
         if device.type != "cpu":
             self._pixels, self._labels = self._pixels.to(device), self._labels.to(device)
         self.device = device
         self._grid = config.grid
-        self._resize = config.image_fit == "resize"
-        border = config.grid - config.data.size  # below 0: what a crop takes off
+        border = max(0, -over)
         before = border // 2
-        self._border = (before, border - before, before, border - before)
+        self._pad = (before, border - before, before, border - before)
         shape = (1, config.data.channels, 1, 1)
         self._mean = torch.tensor(config.data.mean, device=device).view(shape)
         self._std = torch.tensor(config.data.std, device=device).view(shape)
@@ -53,16 +57,14 @@ class Images:
         return len(self._labels)
 
     def take(self, indices: Tensor) -> Batch:
-        """The images of these numbers: pixels become (value / 255 - mean) / std, then they are fitted to the grid:
-        padded with zeros, or cropped about the centre, or resized with antialiasing.
+        """The images of these numbers: pixels become (value / 255 - mean) / std, larger images than the grid are
+        cropped about the centre or resized with antialiasing, smaller ones padded with zeros.
         """
         where = indices.to(self.device)
         images = (self._pixels[where].float() / 255 - self._mean) / self._std
-        if self._resize:
-            images = F.interpolate(images, size=(self._grid,) * 2, mode="bilinear", antialias=True)
-        else:
-            images = F.pad(images, self._border)
-        return Batch(images, self._labels[where], indices)
+        if images.shape[-1] > self._grid:
+            images = F.interpolate(images, size=(self._grid, self._grid), mode="bilinear", antialias=True)
+        return Batch(F.pad(images, self._pad), self._labels[where], indices)
 
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:
         """This rank's share of all images, each once, in large batches, for evaluation."""
