@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from hssl_ray.method.architecture import Architecture
+from hssl_ray.method.criterion import build_criterion
+from hssl_ray.method.criterion_spec import CriterionSpec
 from hssl_ray.method.geometry import Geometry, GroupName
 from hssl_ray.method.groups import Group, build_group
 from hssl_ray.method.layout import spatial_mean
@@ -42,6 +44,8 @@ class NetworkConfig(Protocol):
     @property
     def architecture(self) -> Architecture: ...
     @property
+    def criterion(self) -> CriterionSpec: ...
+    @property
     def data(self) -> ImageInfo: ...
 
 
@@ -53,12 +57,22 @@ class Network(nn.Module):
     `z.detach()`.
     """
 
-    def __init__(self, architecture: Architecture, group: Group, *, grid: int, base_size: int, classes: int) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        group: Group,
+        criterion: CriterionSpec,
+        *,
+        grid: int,
+        base_size: int,
+        classes: int,
+    ) -> None:
         super().__init__()
         self.group = group
         self.backbone = build_backbone(architecture, group)
         self.projection_head = build_projection_head(architecture, base_size)
         self.probe = build_probe(architecture, group, grid, classes)
+        self.criterion = build_criterion(criterion, architecture.head_sizes[-1])
 
     def forward(self, x: Tensor) -> Tensor:
         """z = f(x)."""
@@ -78,7 +92,12 @@ def build_network(config: NetworkConfig) -> Network:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         return Network(
-            config.architecture, group, grid=config.grid, base_size=config.base_size, classes=config.data.classes
+            config.architecture,
+            group,
+            config.criterion,
+            grid=config.grid,
+            base_size=config.base_size,
+            classes=config.data.classes,
         )
 
 

@@ -13,11 +13,9 @@ from torch.nn import functional as F
 
 from hssl_ray.method.draws import DRAW_COLUMNS, Draw, Stream, augmentation_draw, pair_draw, uniforms
 from hssl_ray.method.networks import Network
-from hssl_ray.method.objectives import info_nce, nt_xent
 from hssl_ray.method.views import a_ssl_views, f_ssl_views, h_ssl_views
 from hssl_ray.trial.config import TrialConfig
 
-OBJECTIVES = {"info_nce": info_nce, "nt_xent": nt_xent}
 VIEWS = {"a_ssl": a_ssl_views, "f_ssl": f_ssl_views, "h_ssl": h_ssl_views}
 
 
@@ -44,6 +42,7 @@ class Task(nn.Module):
         self.group = network.group
         if config.method in ("frozen", "supervised"):
             network.projection_head.requires_grad_(False)
+            network.criterion.requires_grad_(False)
         if config.method == "frozen":
             network.backbone.requires_grad_(False)
 
@@ -73,8 +72,7 @@ class Task(nn.Module):
             return maps[-1]
 
         v1, v2 = VIEWS[config.method](f, images, self.group, draw, config.base_size)
-        objective = OBJECTIVES[config.objective]
-        pairs = objective(network.projection_head(v1), network.projection_head(v2), config.temperature)
+        pairs = network.criterion(network.projection_head, v1, v2)
         probe = classification_loss(network.probe(maps[0].detach()), labels)
         return StepLosses(pairs + probe, pairs.detach(), probe.detach())
 
