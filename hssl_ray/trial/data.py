@@ -1,6 +1,6 @@
 """A trial's images on its device, and this rank's share of every batch.
 
-N images, C channels, H W side of the padded grid.
+N images, C channels, H W side of the grid.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Batch:
 
 
 class Images:
-    """Images of one split as uint8, turned into padded, scaled float batches on the device.
+    """Images of one split as uint8, turned into scaled float batches on the trial's grid, on the device.
 
     On a CPU the bytes stay in the memory-mapped file that all processes of the machine share.
     """
@@ -40,9 +40,11 @@ class Images:
         if device.type != "cpu":
             self._pixels, self._labels = self._pixels.to(device), self._labels.to(device)
         self.device = device
-        border = config.grid - config.data.size
+        self._grid = config.grid
+        self._resize = config.image_fit == "resize"
+        border = config.grid - config.data.size  # below 0: what a crop takes off
         before = border // 2
-        self._pad = (before, border - before, before, border - before)
+        self._border = (before, border - before, before, border - before)
         shape = (1, config.data.channels, 1, 1)
         self._mean = torch.tensor(config.data.mean, device=device).view(shape)
         self._std = torch.tensor(config.data.std, device=device).view(shape)
@@ -51,10 +53,16 @@ class Images:
         return len(self._labels)
 
     def take(self, indices: Tensor) -> Batch:
-        """The images of these numbers: pixels become (value / 255 - mean) / std, then zeros are padded around."""
+        """The images of these numbers: pixels become (value / 255 - mean) / std, then they are fitted to the grid:
+        padded with zeros, or cropped about the centre, or resized with antialiasing.
+        """
         where = indices.to(self.device)
         images = (self._pixels[where].float() / 255 - self._mean) / self._std
-        return Batch(F.pad(images, self._pad), self._labels[where], indices)
+        if self._resize:
+            images = F.interpolate(images, size=(self._grid,) * 2, mode="bilinear", antialias=True)
+        else:
+            images = F.pad(images, self._border)
+        return Batch(images, self._labels[where], indices)
 
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:
         """This rank's share of all images, each once, in large batches, for evaluation."""

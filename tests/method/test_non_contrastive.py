@@ -78,7 +78,7 @@ def attached_simsiam(p1: Tensor, p2: Tensor, h1: Tensor, h2: Tensor) -> Tensor:
 
 @pytest.mark.parametrize(("loss_of", "collapses"), [(simsiam, False), (attached_simsiam, True)])
 def test_the_stop_gradient_keeps_views_apart(loss_of: Callable[..., Tensor], collapses: bool) -> None:
-    """Chen & He's Fig. 2 in small: the spread of unit-length views is 1 / sqrt(D) at best and goes to 0 in a collapse."""
+    """Chen & He's Fig. 2 in small: the spread of unit-length views is 1 / sqrt(D) at best, towards 0 in a collapse."""
     generator = torch.Generator().manual_seed(0)
     encoder = nn.Sequential(nn.Linear(8, 16), BatchNorm(16, relu=True), nn.Linear(16, 8))
     predictor = build_predictor(8)
