@@ -30,7 +30,7 @@ class CriterionSpec:
         if self.objective == "simsiam":
             hidden = predictor_width(width)
             return 2 * width * hidden + 2 * hidden + width
-        return 0 if self.similarity == "cosine" else width**2
+        return width**2 if self.objective in CONTRASTIVE and self.similarity != "cosine" else 0
 
 
 def predictor_width(width: int) -> int:

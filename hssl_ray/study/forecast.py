@@ -119,6 +119,10 @@ def checkpoint_bytes(config: TrialConfig) -> int:
     head = architecture.head_parameters(config.base_size)
     probe = architecture.probe_parameters(config.grid, config.data.classes)
     learned = config.criterion.parameters(architecture.head_sizes[-1])
+    if config.layerwise:
+        for stage in architecture.stage_specs(config.grid)[:-1]:
+            head += architecture.head_parameters(config.base_size, stage.channels)
+            learned += config.criterion.parameters(architecture.stage_head_sizes(stage.channels)[-1])
     weights = architecture.cost(config.grid).parameters + head + probe + learned
     states = 2 if config.optimizer == "adamw" else 1
     return 4 * weights * (1 + states)

@@ -68,6 +68,9 @@ class TrialConfig(BaseModel):
     similarity: SimilarityName = Field(
         default="cosine", description="What contrastive objectives compare by; Eq. 8's is log-bilinear."
     )
+    layerwise: bool = Field(
+        default=False, description="Greedy learning (§6): a loss at every stage of the backbone, gradients isolated."
+    )
     temperature: Positive = Field(default=0.1, description="Softmax temperature tau of contrastive objectives.")
     optimizer: Literal["lars", "adamw"] = Field(default="lars", description="Optimiser of backbone, head and probe.")
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
@@ -120,7 +123,11 @@ class TrialConfig(BaseModel):
 
     @cached_property
     def geometry(self) -> Geometry:
-        return geometry(self.group, self.architecture.feature_size(self.grid))
+        return self.geometry_on(self.architecture.feature_size(self.grid))
+
+    def geometry_on(self, feature_size: int) -> Geometry:
+        """The group's geometry on a feature map of `feature_size` cells a side."""
+        return geometry(self.group, feature_size)
 
     @property
     def lifted_order(self) -> int:
