@@ -40,6 +40,28 @@ def all_gather(x: Tensor) -> Tensor:
     return gathered
 
 
+def all_views(h1: Tensor, h2: Tensor) -> Tensor:
+    """Both views (n, D) of every rank's images in at least float32, (N, 2, D), N of all ranks.
+
+    Raises:
+        ValueError: shapes differ, or fewer than two images.
+    """
+    check_views(h1, h2)
+    views = all_gather(torch.stack([h1, h2], dim=1).to(torch.promote_types(h1.dtype, torch.float32)))
+    if len(views) < 2:
+        raise ValueError(f"views: the objective needs at least 2 images, got {len(views)}")
+    return views
+
+
+def check_views(h1: Tensor, h2: Tensor) -> None:
+    """
+    Raises:
+        ValueError: they are not two batches of vectors of one shape.
+    """
+    if h1.shape != h2.shape or h1.dim() != 2:
+        raise ValueError(f"views: must be two (N, D) batches of one shape, got {tuple(h1.shape)} and {tuple(h2.shape)}")
+
+
 def all_reduce_sum(x: Tensor) -> Tensor:
     """The sum over ranks, without gradient."""
     total = x.detach().clone()

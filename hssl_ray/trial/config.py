@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
 from hssl_ray.method.architecture import Architecture, BackboneName, Structure
 from hssl_ray.method.backbones import build_architecture
+from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
 from hssl_ray.method.geometry import Geometry, GroupName, geometry, lifted_order
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
@@ -61,8 +62,16 @@ class TrialConfig(BaseModel):
     augmentation: Literal["paper", "matched"] = Field(
         default="paper", description="A-SSL's transformations: the paper's ranges, or the group elements H-SSL draws."
     )
-    objective: Literal["info_nce", "nt_xent"] = Field(default="info_nce", description="Eq. 3, or SimCLR's NT-Xent.")
-    temperature: Positive = Field(default=0.1, description="Softmax temperature tau.")
+    objective: ObjectiveName = Field(
+        default="info_nce", description="Eq. 3 (info_nce), Eq. 4 (negative_cosine), or another loss of two views."
+    )
+    similarity: SimilarityName = Field(
+        default="cosine", description="What contrastive objectives compare by; Eq. 8's is log-bilinear."
+    )
+    layerwise: bool = Field(
+        default=False, description="Greedy learning (§6): a loss at every stage of the backbone, gradients isolated."
+    )
+    temperature: Positive = Field(default=0.1, description="Softmax temperature tau of contrastive objectives.")
     optimizer: Literal["lars", "adamw"] = Field(default="lars", description="Optimiser of backbone, head and probe.")
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         default=0.9, description="LARS momentum."
@@ -114,11 +123,19 @@ class TrialConfig(BaseModel):
 
     @cached_property
     def geometry(self) -> Geometry:
-        return geometry(self.group, self.architecture.feature_size(self.grid))
+        return self.geometry_on(self.architecture.feature_size(self.grid))
+
+    def geometry_on(self, feature_size: int) -> Geometry:
+        """The group's geometry on a feature map of `feature_size` cells a side."""
+        return geometry(self.group, feature_size)
 
     @property
     def lifted_order(self) -> int:
         return lifted_order(self.group)
+
+    @property
+    def criterion(self) -> CriterionSpec:
+        return CriterionSpec(self.objective, self.similarity, self.temperature)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -148,6 +165,14 @@ class TrialConfig(BaseModel):
                 raise ValueError(
                     f"max_distance: must be at most {self.group}'s diameter {diameter:.4g}, got {self.max_distance:g}"
                 )
+        if self.similarity != "cosine" and self.objective not in CONTRASTIVE:
+            raise ValueError(f"similarity: must be cosine for {self.objective}, got {self.similarity}")
+        fiber, projected = self.architecture.feature_channels * self.base_size, self.architecture.head_sizes[-1]
+        if self.objective == "negative_cosine" and fiber != projected:
+            raise ValueError(
+                f"base_size: negative_cosine compares a view of {fiber} numbers with its projection to {projected}, so"
+                f" the two must be equal, got {self.base_size}"
+            )
         images = self.train_images or self.data.train_images
         if images > self.data.train_images:
             raise ValueError(f"train_images: {self.dataset} has {self.data.train_images}, got {images}")

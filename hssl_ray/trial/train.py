@@ -81,6 +81,7 @@ def train_trial(
             "epoch": float(epoch + 1),
             "train/loss": losses[0],
             "train/probe_loss": losses[1],
+            **{f"train/loss_stage{stage}": loss for stage, loss in enumerate(losses[2:], start=1)},
             "train/learning_rate": learning_rate(config, (epoch + 1) * config.steps_per_epoch - 1),
             "perf/images_per_second": config.steps_per_epoch * config.batch_size / (trained - started),
         }
@@ -106,12 +107,13 @@ def _train_epoch(
     data: TrialData,
     epoch: int,
     ranks: Ranks,
-) -> tuple[float, float]:
-    """One pass over the training images. Returns the means over its steps of the method's and the probe's loss."""
+) -> list[float]:
+    """One pass over the training images. Returns the means over its steps of the method's and the probe's loss, and of
+    every stage's where each has its own.
+    """
     config = task.config
     task.train()
-    method_loss = torch.zeros((), device=data.train.device)
-    probe_loss = torch.zeros_like(method_loss)
+    total = torch.zeros((), device=data.train.device)
     for step, batch in enumerate(training_batches(data.train, config, epoch, ranks)):
         set_learning_rate(optimizer, learning_rate(config, epoch * config.steps_per_epoch + step))
         with autocast(config, data.train.device):
@@ -119,10 +121,9 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        method_loss += losses.method
-        probe_loss += losses.probe
-    means = ranks.total(torch.stack((method_loss, probe_loss))) / (ranks.world_size * config.steps_per_epoch)
-    return means[0].item(), means[1].item()
+        total = total + torch.cat((torch.stack((losses.method, losses.probe)), losses.stages))
+    means: list[float] = (ranks.total(total) / (ranks.world_size * config.steps_per_epoch)).tolist()
+    return means
 
 
 @torch.no_grad()
