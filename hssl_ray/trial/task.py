@@ -55,7 +55,7 @@ class Task(nn.Module):
         u = uniforms(config.seed, epoch, Stream.PAIRS, indices, DRAW_COLUMNS)
         if config.method == "a_ssl" and config.augmentation == "paper":
             return augmentation_draw(self.group, u, config.base_size)
-        return pair_draw(self.group, u, config.base_size, config.max_distance)
+        return pair_draw(self.group, u, config.base_size, config.max_distance, config.min_distance)
 
     def forward(self, images: Tensor, labels: Tensor, draw: Draw | None) -> StepLosses:
         """Losses of one batch: images (N, C, H, W), labels (N,)."""
