@@ -1,4 +1,4 @@
-"""Maps moved and shrunk, each image by its own amount, as one operation on the batch.
+"""Maps moved, turned and shrunk, each image by its own amount, as one operation on the batch.
 
 N images, H x W cells; * stands for any axes between.
 """
@@ -9,6 +9,9 @@ import math
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+TOLERANCE = 1e-9  # of a cell: a place this close to a cell is that cell
 
 
 def moved_cells(shift: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
@@ -37,14 +40,65 @@ def shrink(maps: Tensor, factors: Tensor) -> Tensor:
     exactly.
     """
     with torch.autocast(maps.device.type, enabled=False):
-        rows, columns = (_shrink_matrix(size, factors)[:, None] for size in maps.shape[-2:])
+        rows, columns = (_centred_weights(size, factors)[:, None] for size in maps.shape[-2:])
         return rows @ maps @ columns.mT
 
 
-def _shrink_matrix(size: int, factors: Tensor) -> Tensor:
-    """Weights (N, target, source) of one side."""
+def shrink_onto_first(maps: Tensor, factors: Tensor, start: Tensor) -> Tensor:
+    """Maps (N, C, H, W) moved so that place `start` (N, 2), in cells, comes to lie at the first cell, and shrunk about
+    it by factors (N,) in (0, 1]; zero outside. Resampled as in `shrink`; factor 1 from a whole place is exact.
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        weights = []
+        for side, size in enumerate(maps.shape[-2:]):
+            cells = torch.arange(size, device=factors.device, dtype=factors.dtype)
+            source = start[:, side, None].to(factors) + cells / factors[:, None]
+            weights.append(_triangle_weights(source, cells, factors)[:, None])
+        return weights[0] @ maps @ weights[1].mT
+
+
+def sample_from(maps: Tensor, steps: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
+    """Maps (N, C, H, W) read at places start + step x cell, linearly between cells, and whether each place lies on the
+    map, (N, H, W). Nothing is averaged: what falls on a cell is that cell; outside is zero.
+
+    Args:
+        steps: float64 (N,).
+        start: float64 (N, 2).
+    """
+    with torch.autocast(maps.device.type, enabled=False):
+        weights, exists = [], []
+        for side, size in enumerate(maps.shape[-2:]):
+            cells = torch.arange(size, dtype=torch.float64)
+            source = start[:, side, None] + cells * steps[:, None]  # (N, target)
+            source = torch.where((source - source.round()).abs() < TOLERANCE, source.round(), source)
+            weights.append((1 - (source[:, :, None] - cells).abs()).clamp_min(0)[:, None].to(maps))
+            exists.append(((source >= 0) & (source <= size - 1)).to(maps.device))
+        known = exists[0][:, :, None] & exists[1][:, None, :]
+        return (weights[0] @ maps @ weights[1].mT).where(known[:, None], 0.0), known
+
+
+def turn(maps: Tensor, angles: Tensor) -> Tensor:
+    """Square maps (N, C, H, W) turned about their centre by angles (N,) counter-clockwise in radians, zero outside.
+
+    Cubic interpolation between cells, nothing averaged: a turn keeps the size of a cell.
+    """
+    size = maps.shape[-1]
+    with torch.autocast(maps.device.type, enabled=False):
+        axis = torch.linspace(-1, 1, size, dtype=maps.dtype, device=maps.device)
+        rows, columns = axis[:, None], axis[None, :]
+        cos, sin = (f(angles).to(maps)[:, None, None] for f in (torch.cos, torch.sin))
+        source = torch.stack([cos * columns - sin * rows, cos * rows + sin * columns], dim=-1)  # (N, H, W, x and y)
+        return F.grid_sample(maps, source, mode="bicubic", padding_mode="zeros", align_corners=True)
+
+
+def _centred_weights(size: int, factors: Tensor) -> Tensor:
+    """Weights (N, target, source) of one side, shrunk about its centre."""
     cells = torch.arange(size, device=factors.device, dtype=factors.dtype) - (size - 1) / 2
-    source = cells / factors[:, None]  # (N, target), in cells about the centre
+    return _triangle_weights(cells / factors[:, None], cells, factors)
+
+
+def _triangle_weights(source: Tensor, cells: Tensor, factors: Tensor) -> Tensor:
+    """Weights (N, target, source) of cells at places `cells` for targets at places `source` (N, target)."""
     reach = math.ceil(1 / float(factors.min())) + 1
     around = torch.arange(-reach, reach + 1, device=factors.device, dtype=factors.dtype)
     fraction = source - cells[0]

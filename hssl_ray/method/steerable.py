@@ -29,6 +29,7 @@ def hermite_basis(
     *,
     mult: float = 1.2,
     max_order: int = 4,
+    angles: Sequence[float] = (0.0,),
 ) -> Tensor:
     """Hermite-Gaussian functions sampled at several scales, float64 (F, S, k, k), F = effective_size**2.
 
@@ -40,6 +41,11 @@ def hermite_basis(
     the smallest. Kind A takes all n, m < effective_size; kind B the pairs n + m <= max_order at s, s/mult, s/mult**2,
     ... until F are found.
 
+    Args:
+        angles: turns of the functions, counter-clockwise in radians; of several, all scales of the first come first,
+            (F, angles * S, k, k). Each is sampled at turned places, not interpolated. Several share the support that
+            a turn keeps, a disc.
+
     Raises:
         ValueError: an even kernel, a size below 1, scales not ascending, or a support of one cell for more than one
         function.
@@ -50,13 +56,13 @@ def hermite_basis(
         raise ValueError(f"effective_size: must be at least 1, got {effective_size}")
     if not scales or scales[0] <= 0 or any(a >= b for a, b in pairwise(scales)):
         raise ValueError(f"scales: must be positive and ascending, got {tuple(scales)}")
-    if kind == "A":
-        orders = [(n, m, 1.0) for n in range(effective_size) for m in range(effective_size)]
-    else:
-        pairs = [(n, m) for n in range(max_order + 1) for m in range(max_order + 1 - n)]
-        repeats = math.ceil(effective_size**2 / len(pairs))
-        orders = [(n, m, mult**r) for r in range(repeats) for n, m in pairs][: effective_size**2]
-    basis = torch.stack([_one_scale(kernel_size, s, s / scales[-1], orders) for s in scales], dim=1)
+    orders = function_orders(effective_size, kind, mult=mult, max_order=max_order)
+    samples = [
+        _one_scale(kernel_size, s, s / scales[-1], orders, angle, disc=len(angles) > 1)
+        for angle in angles
+        for s in scales
+    ]
+    basis = torch.stack(samples, dim=1)
     norm = basis[:, :1].square().sum((2, 3), keepdim=True).sqrt()
     if not bool((norm > 1e-12).all()):
         raise ValueError(
@@ -65,26 +71,49 @@ def hermite_basis(
     return basis / norm
 
 
-def _one_scale(kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]]) -> Tensor:
+def function_orders(
+    effective_size: int, kind: BasisKind = "A", *, mult: float = 1.2, max_order: int = 4
+) -> list[tuple[int, int, float]]:
+    """(n, m, divisor of the scale) of each function of `hermite_basis`, in its order."""
+    if kind == "A":
+        return [(n, m, 1.0) for n in range(effective_size) for m in range(effective_size)]
+    pairs = [(n, m) for n in range(max_order + 1) for m in range(max_order + 1 - n)]
+    repeats = math.ceil(effective_size**2 / len(pairs))
+    return [(n, m, mult**r) for r in range(repeats) for n, m in pairs][: effective_size**2]
+
+
+def _one_scale(
+    kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]], angle: float, *, disc: bool
+) -> Tensor:
     """The functions (n, m, divisor of the scale) on one scale's support, zero-padded: (F, k, k)."""
     support = int(kernel_size * share) // 2 * 2 + 1
     x = torch.linspace(-(support // 2), support // 2, support, dtype=torch.float64)
-    lines: dict[tuple[int, float], Tensor] = {}
+    cos, sin = math.cos(angle), math.sin(angle)
+    places = cos * x[:, None] + sin * x, cos * x - sin * x[:, None]  # rows and columns before the turn
+    factors: dict[tuple[int, int, float], Tensor] = {}
     for n, m, divisor in orders:
-        for order in (n, m):
-            s = scale / divisor
-            lines[order, divisor] = torch.exp(-(x**2) / (2 * s**2)) / s * _hermite(x / s, order)
-    planes = torch.stack([lines[m, d][:, None] * lines[n, d][None, :] for n, m, d in orders])  # (F, y, x)
+        s = scale / divisor
+        for axis, order in ((0, m), (1, n)):
+            at = places[axis]
+            factors[axis, order, divisor] = torch.exp(-(at**2) / (2 * s**2)) / s * hermite_polynomial(at / s, order)
+    planes = torch.stack([factors[0, m, d] * factors[1, n, d] for n, m, d in orders])  # (F, y, x)
+    if disc:
+        planes = planes * (x[:, None].square() + x.square() <= (support / 2) ** 2)
     margin = (kernel_size - support) // 2
     return F.pad(planes, (margin,) * 4)
 
 
-def _hermite(x: Tensor, order: int) -> Tensor:
+def hermite_polynomial(x: Tensor, order: int) -> Tensor:
     """Probabilists' Hermite polynomial by He_{n+1}(x) = x He_n(x) - n He_{n-1}(x)."""
     before, here = torch.zeros_like(x), torch.ones_like(x)
     for n in range(order):
         before, here = here, x * here - n * before
     return here
+
+
+def lifted_basis(kernel_size: int, effective_size: int, group: Group) -> Tensor:
+    """The functions of each lifted element, float64 (F, G, k, k)."""
+    return group.lift_basis(hermite_basis(kernel_size, effective_size, group.scales, angles=group.angles))
 
 
 class _SteerableConv2d(nn.Module):
@@ -109,7 +138,7 @@ class _SteerableConv2d(nn.Module):
         self.group = group
         self.stride = stride
         self.padding = padding
-        basis = group.lift_basis(hermite_basis(kernel_size, effective_size, group.scales))  # (F, G, k, k)
+        basis = lifted_basis(kernel_size, effective_size, group)  # (F, G, k, k)
         self.register_buffer("basis", basis.to(torch.get_default_dtype()), persistent=False)
         self.margins = [_margin(basis[:, g]) for g in range(group.lifted_order)]
 

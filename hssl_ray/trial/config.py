@@ -13,7 +13,7 @@ from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
 from hssl_ray.method.architecture import Architecture, BackboneName, Structure
 from hssl_ray.method.backbones import build_architecture
 from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
-from hssl_ray.method.geometry import Geometry, GroupName, geometry, lifted_order
+from hssl_ray.method.geometry import METRICS, TOLERANCE, DistanceMetric, Geometry, GroupName, geometry, lifted_order
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -58,6 +58,12 @@ class TrialConfig(BaseModel):
     base_size: Count = Field(default=1, description="|g0|: number of fibers in a bundle.")
     max_distance: NonNegative | None = Field(
         default=None, description="Largest topographic distance between g1 and g2; absent means no bound."
+    )
+    min_distance: NonNegative | None = Field(
+        default=None, description="Smallest topographic distance between g1 and g2; absent means no bound."
+    )
+    distance_metric: DistanceMetric | None = Field(
+        default=None, description="How the group's distance is measured; absent means the group's own."
     )
     augmentation: Literal["paper", "matched"] = Field(
         default="paper", description="A-SSL's transformations: the paper's ranges, or the group elements H-SSL draws."
@@ -127,7 +133,7 @@ class TrialConfig(BaseModel):
 
     def geometry_on(self, feature_size: int) -> Geometry:
         """The group's geometry on a feature map of `feature_size` cells a side."""
-        return geometry(self.group, feature_size)
+        return geometry(self.group, feature_size, self.distance_metric)
 
     @property
     def lifted_order(self) -> int:
@@ -155,16 +161,30 @@ class TrialConfig(BaseModel):
             raise ValueError(f"image_size: {error}") from None
         if self.method == "f_ssl" and self.group != "translation":
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
+        if self.distance_metric not in (None, *METRICS[self.group]):
+            allowed = ", ".join(METRICS[self.group])
+            raise ValueError(
+                f"distance_metric: must be one of {allowed} for group {self.group}, got {self.distance_metric}"
+            )
         try:
             self.geometry.base_side(self.base_size)
         except ValueError as error:
             raise ValueError(f"base_size: {error}, got {self.base_size}") from None
         if self.max_distance is not None:
             diameter = self.geometry.diameter
-            if self.max_distance > diameter + 1e-9:
+            if self.max_distance > diameter + TOLERANCE:
                 raise ValueError(
                     f"max_distance: must be at most {self.group}'s diameter {diameter:.4g}, got {self.max_distance:g}"
                 )
+        if self.min_distance is not None:
+            if self.max_distance is not None and self.min_distance > self.max_distance:
+                raise ValueError(
+                    f"min_distance: must be at most max_distance = {self.max_distance:g}, got {self.min_distance:g}"
+                )
+            try:
+                self.geometry.check_shell(self.base_size, self.min_distance, self.max_distance)
+            except ValueError as error:
+                raise ValueError(f"min_distance: {error}, got {self.min_distance:g}") from None
         if self.similarity != "cosine" and self.objective not in CONTRASTIVE:
             raise ValueError(f"similarity: must be cosine for {self.objective}, got {self.similarity}")
         fiber, projected = self.architecture.feature_channels * self.base_size, self.architecture.head_sizes[-1]

@@ -76,7 +76,7 @@ class Task(nn.Module):
         config = self.config
         if config.method == "a_ssl" and config.augmentation == "paper":
             return augmentation_draw(group, u, config.base_size)
-        return pair_draw(group, u, config.base_size, config.max_distance)
+        return pair_draw(group, u, config.base_size, config.max_distance, config.min_distance)
 
     def forward(self, images: Tensor, labels: Tensor, draw: Draw | None) -> StepLosses:
         """Losses of one batch: images (N, C, H, W), labels (N,)."""
