@@ -23,7 +23,7 @@ from hssl_ray.method.blocks import (
     Dense,
     FreeConv2d,
     JoinParts,
-    PointwiseGroupConv2d,
+    PointwiseConv2d,
     PreActivationBlock,
     SpatialMean,
     SplitParts,
@@ -150,15 +150,13 @@ def _build_layer(layer: Layer, group: Group, *, lifts: bool) -> list[nn.Module]:
             convolution = _build_convolution(spec, group, lifts=lifts)
             return [convolution, BatchNorm(spec.out_channels, relu=True)] if norm else [convolution]
         case ResidualBlock(conv1, conv2, shortcut):
-            return [
-                PreActivationBlock(
-                    conv1.in_channels,
-                    _build_convolution(conv1, group),
-                    conv2.in_channels,
-                    _build_convolution(conv2, group),
-                    None if shortcut is None else _build_shortcut(shortcut, lifted=conv1.effective_size is not None),
-                )
-            ]
+            way = (
+                None
+                if shortcut is None
+                else PointwiseConv2d(conv1.in_channels, conv2.out_channels, stride=conv1.stride)
+            )
+            first, second = (_build_convolution(conv, group) for conv in (conv1, conv2))
+            return [PreActivationBlock(conv1.in_channels, first, conv2.in_channels, second, way)]
         case DenseLayer():
             return [Dense(layer)]
 
@@ -172,12 +170,6 @@ def _build_convolution(spec: ConvSpec, group: Group, *, lifts: bool = False) -> 
     if lifts:
         return LiftingConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding)
     return GroupConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding, mixing=spec.mixing)
-
-
-def _build_shortcut(spec: ConvSpec, *, lifted: bool) -> nn.Module:
-    if lifted:
-        return PointwiseGroupConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
-    return FreeConv2d(spec.in_channels, spec.out_channels, spec.kernel_size, stride=spec.stride)
 
 
 def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
