@@ -150,12 +150,8 @@ def _build_layer(layer: Layer, group: Group, *, lifts: bool) -> list[nn.Module]:
             convolution = _build_convolution(spec, group, lifts=lifts)
             return [convolution, BatchNorm(spec.out_channels, relu=True)] if norm else [convolution]
         case ResidualBlock(conv1, conv2, shortcut):
-            way = (
-                None
-                if shortcut is None
-                else PointwiseConv2d(conv1.in_channels, conv2.out_channels, stride=conv1.stride)
-            )
             first, second = (_build_convolution(conv, group) for conv in (conv1, conv2))
+            way = _build_shortcut(shortcut)
             return [PreActivationBlock(conv1.in_channels, first, conv2.in_channels, second, way)]
         case DenseLayer():
             return [Dense(layer)]
@@ -170,6 +166,10 @@ def _build_convolution(spec: ConvSpec, group: Group, *, lifts: bool = False) -> 
     if lifts:
         return LiftingConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding)
     return GroupConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding, mixing=spec.mixing)
+
+
+def _build_shortcut(spec: ConvSpec | None) -> nn.Module | None:
+    return None if spec is None else PointwiseConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
 
 
 def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
@@ -188,15 +188,15 @@ def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequ
 
 def build_probe(architecture: Architecture, group: Group, grid: int, classes: int) -> nn.Sequential:
     """The classifier that reads z, (N, C, G, H, W) -> (N, classes)."""
-    linear = nn.Linear(architecture.probe_inputs(grid), classes)
+    modules: list[nn.Module]
     match architecture.probe:
         case ConvProbe(spec):
-            convolution = _build_convolution(spec, group)
+            modules = [_build_convolution(spec, group)]
             if architecture.structure == "none":
-                convolution = nn.Sequential(JoinParts(), convolution, SplitParts(architecture.parts))
-            return nn.Sequential(convolution, GroupPool(), nn.Flatten(), linear)
+                modules = [JoinParts(), *modules, SplitParts(architecture.parts)]
+            modules += [GroupPool(), nn.Flatten()]
         case PoolProbe():
-            norm = BatchNorm(architecture.feature_channels, relu=True)
-            return nn.Sequential(GroupPool(), norm, SpatialMean(), linear)
+            modules = [GroupPool(), BatchNorm(architecture.feature_channels, relu=True), SpatialMean()]
         case FlatProbe():
-            return nn.Sequential(nn.Flatten(), linear)
+            modules = [nn.Flatten()]
+    return nn.Sequential(*modules, nn.Linear(architecture.probe_inputs(grid), classes))
