@@ -252,4 +252,4 @@ class GroupPool(nn.Module):
     """Maximum over the lifted axis, Z2 x G -> Z2:  (N, C, G, H, W) -> (N, C, H, W)."""
 
     def forward(self, z: Tensor) -> Tensor:
-        return z.amax(2)
+        return z.permute(2, 0, 3, 4, 1).amax(0).permute(0, 3, 1, 2)  # channels last, and so its gradient

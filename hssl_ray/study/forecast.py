@@ -218,8 +218,13 @@ def _cell_warnings(configs: Mapping[str, list[TrialConfig]]) -> Iterator[str]:
 
 
 def _config_warnings(config: TrialConfig) -> Iterator[str]:
-    exact = config.architecture.exact_size(config.data.size)
-    if config.group == "rotation" and not (config.grid % 2 and config.architecture.is_exact(config.grid)):
+    exact = config.architecture.exact_size(min(config.data.size, config.grid))
+    equivariant = config.structure == "equivariant"
+    if (
+        equivariant
+        and config.group == "rotation"
+        and not (config.grid % 2 and config.architecture.is_exact(config.grid))
+    ):
         yield (
             f"image_size: on {config.grid} x {config.grid} cells a quarter turn does not commute with the strided"
             f" layers, so A-SSL and H-SSL differ by construction; {exact} is exact"

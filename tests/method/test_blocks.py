@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from hssl_ray.method import geometry
 from hssl_ray.method.architecture import DenseLayer
-from hssl_ray.method.blocks import Dense, JoinParts, PointwiseGroupConv2d, PreActivationBlock, SplitParts
+from hssl_ray.method.blocks import Dense, JoinParts, PointwiseConv2d, PreActivationBlock, SplitParts
 from hssl_ray.method.groups import Group, Scale
-from hssl_ray.method.layout import fold
+from hssl_ray.method.layout import fold, unfold
 from hssl_ray.method.networks import Network
-from hssl_ray.method.steerable import GroupConv2d
+from hssl_ray.method.steerable import GroupConv2d, GroupPool
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sesn_golden.npz"
 BLOCK = "block_8_16_stride2_s6"
-NAMES = {"bn1": "norm1", "bn2": "norm2", "conv1": "conv1", "conv2": "conv2", "convShortcut": "shortcut.conv"}
+NAMES = {"bn1": "norm1", "bn2": "norm2", "conv1": "conv1", "conv2": "conv2", "convShortcut": "shortcut"}
 
 
 def golden(name: str) -> Tensor:
@@ -35,7 +35,7 @@ def build_block(channels: int, out: int, stride: int, group: Group) -> PreActiva
         GroupConv2d(channels, out, 7, 3, group, stride=stride, padding=3),
         out,
         GroupConv2d(out, out, 7, 3, group, padding=3),
-        PointwiseGroupConv2d(channels, out, stride=stride) if (channels, stride) != (out, 1) else None,
+        PointwiseConv2d(channels, out, stride=stride) if (channels, stride) != (out, 1) else None,
     )
 
 
@@ -46,8 +46,9 @@ def golden_block() -> PreActivationBlock:
         saved = [name for name in archive.files if name.startswith(f"{BLOCK}/state/")]
     for name in saved:
         module, weight = name.removeprefix(f"{BLOCK}/state/").rsplit(".", 1)
+        parameter = block.get_parameter(f"{NAMES[module]}.{weight}")
         with torch.no_grad():
-            block.get_parameter(f"{NAMES[module]}.{weight}").copy_(golden(f"state/{module}.{weight}"))
+            parameter.copy_(golden(f"state/{module}.{weight}").view_as(parameter))
     assert len(saved) == len(list(block.parameters()))
     return block
 
@@ -86,9 +87,9 @@ def test_a_block_that_changes_nothing_adds_its_input(group: Group) -> None:
 
 
 def test_shortcut_is_one_matrix_for_all_elements(group: Group) -> None:
-    shortcut = PointwiseGroupConv2d(3, 5, stride=2).double()
+    shortcut = PointwiseConv2d(3, 5, stride=2).double()
     z = torch.randn(2, 3, group.lifted_order, 7, 7, dtype=torch.float64)
-    expected = torch.einsum("oi,nighw->noghw", shortcut.conv.weight[:, :, 0, 0], z[..., ::2, ::2])
+    expected = torch.einsum("oi,nighw->noghw", shortcut.weight, z[..., ::2, ::2])
     torch.testing.assert_close(shortcut(z), expected, rtol=0, atol=1e-12)
 
 
@@ -99,7 +100,9 @@ def test_convolutions_get_channels_last_maps(
     group: str, structure: str, training: bool, make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forward, every convolution of a ResNet: oneDNN's fast way, without a copy in between."""
-    network = make_network(group, dtype=torch.float32, dataset="cifar10", backbone="resnet20", structure=structure)
+    network = make_network(
+        group, dtype=torch.float32, dataset="cifar10", backbone="resnet20", structure=structure, image_size=17
+    )
     seen: list[bool] = []
     convolve: Callable[..., Tensor] = F.conv2d
 
@@ -108,7 +111,7 @@ def test_convolutions_get_channels_last_maps(
         return convolve(x, *args, **kwargs)
 
     monkeypatch.setattr(F, "conv2d", watched)
-    z = network.train(training)(torch.randn(2, 3, 33, 33))
+    z = network.train(training)(torch.randn(2, 3, 17, 17))
     monkeypatch.undo()
     convolutions = 2 + 3 * (3 * 2)  # two in the stem
     shortcuts = 3
@@ -116,6 +119,18 @@ def test_convolutions_get_channels_last_maps(
     assert seen == [True] * (convolutions * elements + shortcuts)
     if structure == "equivariant":
         assert fold(z).data_ptr() == z.data_ptr() and fold(z).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pooling_stays_channels_last(make_images: Callable[..., Tensor]) -> None:
+    """The result and, in the supervised baseline, the gradient that goes back into the lifted map."""
+    z = unfold(make_images(12, 5, channels=3).contiguous(memory_format=torch.channels_last), 6).requires_grad_()
+    given: list[Tensor] = []
+    z.register_hook(given.append)  # type: ignore[no-untyped-call]
+    pooled = GroupPool()(z)
+    pooled.square().sum().backward()
+    assert torch.equal(pooled, z.amax(2))
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+    assert fold(given[0]).is_contiguous(memory_format=torch.channels_last) and given[0].stride() == z.stride()
 
 
 def test_parts_are_sixths_of_the_channels() -> None:
