@@ -88,12 +88,11 @@ class Rotation(WholeGroup):
         return torch.cat([torch.rot90(basis, quarter, (2, 3)) for quarter in range(4)], dim=1)
 
     def move(self, g: Tensor, maps: Tensor) -> Tensor:
-        quarters = gather_squares(maps, turned_cells(maps)[(g // self.steps).to(maps.device)])
-        between = (g % self.steps).nonzero()[:, 0].to(maps.device)
-        if len(between):
-            angles = torch.tensor(self.angles, dtype=torch.float64)[g[between.cpu()] % self.steps]
-            quarters = quarters.index_copy(0, between, turn(quarters[between], angles))
-        return quarters
+        moved = gather_squares(maps, turned_cells(maps)[(g // self.steps).to(maps.device)])
+        for step in range(1, self.steps):
+            rows = (g % self.steps == step).nonzero()[:, 0].to(maps.device)
+            moved = moved.index_copy(0, rows, turn(moved[rows], self.angles[step]))
+        return moved
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         return (self.checked(g) + self.checked(h)) % self.order
