@@ -83,9 +83,7 @@ def turn(maps: Tensor, angle: float) -> Tensor:
     of a cell.
     """
     size = maps.shape[-1]
-    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
-    rows = math.cos(angle) * axis[:, None] + math.sin(angle) * axis + (size - 1) / 2
-    columns = math.cos(angle) * axis - math.sin(angle) * axis[:, None] + (size - 1) / 2
+    rows, columns = _turned_places(size, angle)
     flat, turned = maps.flatten(2), torch.zeros_like(maps).flatten(2)
     for row, row_weight in _cubic(rows.flatten()):
         for column, column_weight in _cubic(columns.flatten()):
@@ -94,6 +92,20 @@ def turn(maps: Tensor, angle: float) -> Tensor:
             weight = (row_weight * column_weight).where(exists, 0.0).to(maps)
             turned += flat[:, :, cells] * weight
     return turned.view(maps.shape)
+
+
+def turned_inside(size: int, angle: float) -> Tensor:
+    """Which cells of a map turned by `angle` come from inside it, bool (size, size)."""
+    rows, columns = _turned_places(size, angle)
+    low, high = -TOLERANCE, size - 1 + TOLERANCE
+    return (rows >= low) & (rows <= high) & (columns >= low) & (columns <= high)
+
+
+def _turned_places(size: int, angle: float) -> tuple[Tensor, Tensor]:
+    """Rows and columns, in cells, from which each cell of a turned map comes, float64 (size, size) each."""
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    cos, sin = math.cos(angle), math.sin(angle)
+    return cos * axis[:, None] + sin * axis + (size - 1) / 2, cos * axis - sin * axis[:, None] + (size - 1) / 2
 
 
 def _cubic(places: Tensor) -> list[tuple[Tensor, Tensor]]:

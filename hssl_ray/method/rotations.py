@@ -15,7 +15,7 @@ from torch import Tensor
 from hssl_ray.method.geometry import Circle, Geometry, Mirrored
 from hssl_ray.method.group import Group, whole_numbers
 from hssl_ray.method.layout import spatial_mean
-from hssl_ray.method.resampling import turn
+from hssl_ray.method.resampling import turn, turned_inside
 
 
 class WholeGroup(Group):
@@ -36,13 +36,17 @@ class WholeGroup(Group):
     def transform_input(self, g: Tensor, x: Tensor) -> Tensor:
         return self.move(self.checked(g), x)
 
+    @abstractmethod
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        """Which cells of the moved maps (N, C, H, W) come from inside them, bool (N, H, W)."""
+
     def transform_features(self, g: Tensor, z: Tensor) -> Tensor:
         source = self.compose(self.inverse(g)[:, None], torch.arange(self.order)).to(z.device)  # (N, G)
         moved = z.gather(2, source[:, None, :, None, None].expand_as(z))
-        return self.move(g, moved.flatten(1, 2)).view(z.shape)
+        return self.move(g, moved.flatten(1, 2)).view(z.shape).where(self.known_features(g, z), 0.0)
 
     def known_features(self, g: Tensor, z: Tensor) -> Tensor:
-        return z.new_ones((len(z), 1, *z.shape[2:]), dtype=torch.bool)
+        return self.known(self.checked(g), z[:, :, 0])[:, None, None].expand(-1, 1, z.shape[2], -1, -1)
 
     def shift(self, g0: Tensor, g: Tensor) -> Tensor:
         return self.compose(self.inverse(g), g0)
@@ -94,6 +98,11 @@ class Rotation(WholeGroup):
             moved = moved.index_copy(0, rows, turn(moved[rows], self.angles[step]))
         return moved
 
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        """All at quarter turns; an eighth turn brings in the corners from outside."""
+        inside = torch.stack([turned_inside(maps.shape[-1], angle) for angle in self.angles])
+        return inside[g % self.steps].to(maps.device)
+
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         return (self.checked(g) + self.checked(h)) % self.order
 
@@ -124,6 +133,9 @@ class Dihedral(WholeGroup):
         return gather_squares(
             maps, torch.cat([turned_cells(maps), turned_cells(maps, mirrored=True)])[g.to(maps.device)]
         )
+
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        return maps.new_ones((len(maps), *maps.shape[2:]), dtype=torch.bool)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         g, h = self.checked(g), self.checked(h)
