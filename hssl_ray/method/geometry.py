@@ -233,9 +233,8 @@ class Geometry:
         nearest = sorted(sorted(there, key=lambda d: max(low - d, d - high))[:_MOST_NAMED])
         which = "distances are" if len(nearest) == len(there) else "nearest distances are"
         bounds = f"at least {low:g}" if max_distance is None else f"from {low:g} to {high:g}"
-        raise ValueError(
-            f"no two elements of {self.name} are {bounds} apart; the {which} {', '.join(f'{d:.10g}' for d in nearest)}"
-        )
+        named = ", ".join(str(round(d, 10)).removesuffix(".0") for d in nearest)  # to be read back within TOLERANCE
+        raise ValueError(f"no two elements of {self.name} are {bounds} apart; the {which} {named}")
 
 
 @lru_cache(maxsize=256)

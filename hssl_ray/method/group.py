@@ -182,8 +182,8 @@ def distance_matrix(geometry: Geometry) -> Tensor:
         case (Circle() | Mirrored() | Window()) as lifted, None:
             return _between_lifted(lifted)
         case (Circle() | Mirrored() | Window()) as lifted, Grid() as grid:
-            parts = _between_lifted(lifted)[:, None, :, None], _between_cells(grid)[None, :, None, :]
-            return torch.hypot(*parts).reshape(geometry.order, geometry.order)
+            squares = _between_lifted(lifted).square()[:, None, :, None] + _between_cells(grid).square()[:, None]
+            return squares.sqrt().reshape(geometry.order, geometry.order)
     raise AssertionError(geometry)
 
 

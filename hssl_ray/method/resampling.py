@@ -9,7 +9,6 @@ import math
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
 TOLERANCE = 1e-9  # of a cell: a place this close to a cell is that cell
 
@@ -77,18 +76,48 @@ def sample_from(maps: Tensor, steps: Tensor, start: Tensor) -> tuple[Tensor, Ten
         return (weights[0] @ maps @ weights[1].mT).where(known[:, None], 0.0), known
 
 
-def turn(maps: Tensor, angles: Tensor) -> Tensor:
-    """Square maps (N, C, H, W) turned about their centre by angles (N,) counter-clockwise in radians, zero outside.
+def turn(maps: Tensor, angle: float) -> Tensor:
+    """Square maps (N, C, H, W) turned about their centre by `angle` counter-clockwise in radians, zero outside.
 
-    Cubic interpolation between cells, nothing averaged: a turn keeps the size of a cell.
+    Keys's cubic convolution (1981) between cells, exact for quadratics; nothing is averaged, as a turn keeps the size
+    of a cell.
     """
     size = maps.shape[-1]
-    with torch.autocast(maps.device.type, enabled=False):
-        axis = torch.linspace(-1, 1, size, dtype=maps.dtype, device=maps.device)
-        rows, columns = axis[:, None], axis[None, :]
-        cos, sin = (f(angles).to(maps)[:, None, None] for f in (torch.cos, torch.sin))
-        source = torch.stack([cos * columns - sin * rows, cos * rows + sin * columns], dim=-1)  # (N, H, W, x and y)
-        return F.grid_sample(maps, source, mode="bicubic", padding_mode="zeros", align_corners=True)
+    rows, columns = _turned_places(size, angle)
+    flat, turned = maps.flatten(2), torch.zeros_like(maps).flatten(2)
+    for row, row_weight in _cubic(rows.flatten()):
+        for column, column_weight in _cubic(columns.flatten()):
+            exists = (row >= 0) & (row < size) & (column >= 0) & (column < size)
+            cells = (row * size + column).where(exists, 0).to(maps.device)
+            weight = (row_weight * column_weight).where(exists, 0.0).to(maps)
+            turned += flat[:, :, cells] * weight
+    return turned.view(maps.shape)
+
+
+def turned_inside(size: int, angle: float) -> Tensor:
+    """Which cells of a map turned by `angle` come from inside it, bool (size, size)."""
+    rows, columns = _turned_places(size, angle)
+    low, high = -TOLERANCE, size - 1 + TOLERANCE
+    return (rows >= low) & (rows <= high) & (columns >= low) & (columns <= high)
+
+
+def _turned_places(size: int, angle: float) -> tuple[Tensor, Tensor]:
+    """Rows and columns, in cells, from which each cell of a turned map comes, float64 (size, size) each."""
+    axis = torch.arange(size, dtype=torch.float64) - (size - 1) / 2
+    cos, sin = math.cos(angle), math.sin(angle)
+    return cos * axis[:, None] + sin * axis + (size - 1) / 2, cos * axis - sin * axis[:, None] + (size - 1) / 2
+
+
+def _cubic(places: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """The four cells about each place and their weights."""
+    first = places.floor()
+    found = []
+    for step in range(-1, 3):
+        x = (places - first - step).abs()
+        near = (1.5 * x - 2.5) * x**2 + 1
+        far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+        found.append(((first + step).long(), near.where(x <= 1, far)))
+    return found
 
 
 def _centred_weights(size: int, factors: Tensor) -> Tensor:

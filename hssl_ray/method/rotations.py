@@ -15,7 +15,7 @@ from torch import Tensor
 from hssl_ray.method.geometry import Circle, Geometry, Mirrored
 from hssl_ray.method.group import Group, whole_numbers
 from hssl_ray.method.layout import spatial_mean
-from hssl_ray.method.resampling import turn
+from hssl_ray.method.resampling import turn, turned_inside
 
 
 class WholeGroup(Group):
@@ -36,13 +36,17 @@ class WholeGroup(Group):
     def transform_input(self, g: Tensor, x: Tensor) -> Tensor:
         return self.move(self.checked(g), x)
 
+    @abstractmethod
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        """Which cells of the moved maps (N, C, H, W) come from inside them, bool (N, H, W)."""
+
     def transform_features(self, g: Tensor, z: Tensor) -> Tensor:
         source = self.compose(self.inverse(g)[:, None], torch.arange(self.order)).to(z.device)  # (N, G)
         moved = z.gather(2, source[:, None, :, None, None].expand_as(z))
-        return self.move(g, moved.flatten(1, 2)).view(z.shape)
+        return self.move(g, moved.flatten(1, 2)).view(z.shape).where(self.known_features(g, z), 0.0)
 
     def known_features(self, g: Tensor, z: Tensor) -> Tensor:
-        return z.new_ones((len(z), 1, *z.shape[2:]), dtype=torch.bool)
+        return self.known(self.checked(g), z[:, :, 0])[:, None, None].expand(-1, 1, z.shape[2], -1, -1)
 
     def shift(self, g0: Tensor, g: Tensor) -> Tensor:
         return self.compose(self.inverse(g), g0)
@@ -88,12 +92,16 @@ class Rotation(WholeGroup):
         return torch.cat([torch.rot90(basis, quarter, (2, 3)) for quarter in range(4)], dim=1)
 
     def move(self, g: Tensor, maps: Tensor) -> Tensor:
-        quarters = gather_squares(maps, turned_cells(maps)[(g // self.steps).to(maps.device)])
-        between = (g % self.steps).nonzero()[:, 0].to(maps.device)
-        if len(between):
-            angles = torch.tensor(self.angles, dtype=torch.float64)[g[between.cpu()] % self.steps]
-            quarters = quarters.index_copy(0, between, turn(quarters[between], angles))
-        return quarters
+        moved = gather_squares(maps, turned_cells(maps)[(g // self.steps).to(maps.device)])
+        for step in range(1, self.steps):
+            rows = (g % self.steps == step).nonzero()[:, 0].to(maps.device)
+            moved = moved.index_copy(0, rows, turn(moved[rows], self.angles[step]))
+        return moved
+
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        """All at quarter turns; an eighth turn brings in the corners from outside."""
+        inside = torch.stack([turned_inside(maps.shape[-1], angle) for angle in self.angles])
+        return inside[g % self.steps].to(maps.device)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         return (self.checked(g) + self.checked(h)) % self.order
@@ -125,6 +133,9 @@ class Dihedral(WholeGroup):
         return gather_squares(
             maps, torch.cat([turned_cells(maps), turned_cells(maps, mirrored=True)])[g.to(maps.device)]
         )
+
+    def known(self, g: Tensor, maps: Tensor) -> Tensor:
+        return maps.new_ones((len(maps), *maps.shape[2:]), dtype=torch.bool)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         g, h = self.checked(g), self.checked(h)

@@ -43,8 +43,7 @@ def hermite_basis(
 
     Args:
         angles: turns of the functions, counter-clockwise in radians; of several, all scales of the first come first,
-            (F, angles * S, k, k). Each is sampled at turned places, not interpolated. Several share the support that
-            a turn keeps, a disc.
+            (F, angles * S, k, k). Each is sampled at turned places, not interpolated, on the same square.
 
     Raises:
         ValueError: an even kernel, a size below 1, scales not ascending, or a support of one cell for more than one
@@ -57,11 +56,7 @@ def hermite_basis(
     if not scales or scales[0] <= 0 or any(a >= b for a, b in pairwise(scales)):
         raise ValueError(f"scales: must be positive and ascending, got {tuple(scales)}")
     orders = function_orders(effective_size, kind, mult=mult, max_order=max_order)
-    samples = [
-        _one_scale(kernel_size, s, s / scales[-1], orders, angle, disc=len(angles) > 1)
-        for angle in angles
-        for s in scales
-    ]
+    samples = [_one_scale(kernel_size, s, s / scales[-1], orders, angle) for angle in angles for s in scales]
     basis = torch.stack(samples, dim=1)
     norm = basis[:, :1].square().sum((2, 3), keepdim=True).sqrt()
     if not bool((norm > 1e-12).all()):
@@ -83,7 +78,7 @@ def function_orders(
 
 
 def _one_scale(
-    kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]], angle: float, *, disc: bool
+    kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]], angle: float
 ) -> Tensor:
     """The functions (n, m, divisor of the scale) on one scale's support, zero-padded: (F, k, k)."""
     support = int(kernel_size * share) // 2 * 2 + 1
@@ -97,8 +92,6 @@ def _one_scale(
             at = places[axis]
             factors[axis, order, divisor] = torch.exp(-(at**2) / (2 * s**2)) / s * hermite_polynomial(at / s, order)
     planes = torch.stack([factors[0, m, d] * factors[1, n, d] for n, m, d in orders])  # (F, y, x)
-    if disc:
-        planes = planes * (x[:, None].square() + x.square() <= (support / 2) ** 2)
     margin = (kernel_size - support) // 2
     return F.pad(planes, (margin,) * 4)
 

@@ -94,15 +94,16 @@ def test_odd_exact_grids_by_default() -> None:
 
 
 def test_a_shell_of_the_group_s_own_distance_is_allowed() -> None:
-    for values in (
+    shells: list[dict[str, object]] = [
         {"group": "rotation", "min_distance": 2.0},
         {"group": "dihedral", "min_distance": 3.0, "max_distance": 3.0},
         {"group": "translation", "min_distance": 1.4142135624, "max_distance": 1.4142135624},
-        {"group": "translation", "distance_metric": "chebyshev", "min_distance": 7, "max_distance": 7},
-        {"group": "scale", "distance_metric": "index", "min_distance": 5},
+        {"group": "translation", "distance_metric": "chebyshev", "min_distance": 7.0, "max_distance": 7.0},
+        {"group": "scale", "distance_metric": "index", "min_distance": 5.0},
         {"group": "scale_translation", "base_size": 6, "min_distance": 9.8},
-    ):
-        TrialConfig.model_validate({key: float(v) if key.endswith("distance") else v for key, v in values.items()})
+    ]
+    for values in shells:
+        assert TrialConfig.model_validate(values).min_distance == values["min_distance"]
 
 
 def test_the_paper_s_size_and_cost() -> None:
