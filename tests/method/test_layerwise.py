@@ -43,6 +43,7 @@ CASES = [
     ("f_ssl", "translation", {"objective": "simsiam", "base_size": 4}),
     ("h_ssl", "translation", {"backbone": "mlp", "structure": "none"}),
     ("h_ssl", "scale", {"structure": "none", "similarity": "log_bilinear"}),
+    ("h_ssl", "rotation", {"backbone": "resnet18", "width": 0.03, "objective": "vicreg"}),
 ]
 
 

@@ -18,6 +18,7 @@ from hssl_ray.study.spec import Study
 from hssl_ray.trial import checkpoint, data
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialStopped
+from hssl_ray.trial.optim import parameter_groups
 from hssl_ray.trial.train import train_trial
 
 TINY: dict[str, object] = {
@@ -110,6 +111,22 @@ def test_baselines_leave_objectives_alone(method: str, tmp_path: Path) -> None:
     start, after = build_network(config).state_dict(), weights(tmp_path / "with")
     untouched = [name for name in start if name.startswith(("criterion.", "stage_losses.", "projection_head."))]
     assert untouched and all(torch.equal(start[name], after[name]) for name in untouched)
+
+
+def test_what_an_objective_learns_is_optimised_like_the_head() -> None:
+    """W and the predictor's matrices are decayed and adapted, its BatchNorm and bias are neither; none is left out."""
+    network = build_network(tiny(objective="simsiam", layerwise=True))
+    matrices, vectors, probe = parameter_groups(network, network.probe, tiny())
+    kinds = {id(p): kind for kind, group in enumerate((matrices, vectors, probe)) for p in group["params"]}
+    assert len(kinds) == len(list(network.parameters()))
+    learned = {name: p for name, p in network.named_parameters() if "predictor" in name}
+    assert len(learned) == 3 * 5
+    assert {kinds[id(p)] == 0 for p in learned.values() if p.dim() > 1} == {True}
+    assert {kinds[id(p)] == 1 for p in learned.values() if p.dim() == 1} == {True}
+    assert matrices["adapt"] and matrices["weight_decay"] > 0 and not vectors["adapt"]
+    bilinear = build_network(tiny(similarity="log_bilinear"))
+    (w,) = bilinear.criterion.parameters()
+    assert any(p is w for p in parameter_groups(bilinear, bilinear.probe, tiny())[0]["params"])
 
 
 def test_first_weights_of_released_configs_stay() -> None:
