@@ -234,15 +234,15 @@ def build_projection_head(architecture: Architecture, base_size: int, channels: 
 
 def build_probe(architecture: Architecture, group: Group, grid: int, classes: int) -> nn.Sequential:
     """The classifier that reads z, (N, C, G, H, W) -> (N, classes)."""
-    inputs = architecture.probe_inputs(grid)
+    modules: list[nn.Module]
     match architecture.probe:
         case ConvProbe(spec):
-            convolution = _build_convolution(spec, group)
+            modules = [_build_convolution(spec, group)]
             if architecture.structure == "none":
-                convolution = nn.Sequential(JoinParts(), convolution, SplitParts(architecture.parts))
-            return nn.Sequential(convolution, GroupPool(), nn.Flatten(), nn.Linear(inputs, classes))
+                modules = [JoinParts(), *modules, SplitParts(architecture.parts)]
+            modules += [GroupPool(), nn.Flatten()]
         case PoolProbe():
-            norm = BatchNorm(architecture.feature_channels, relu=True)
-            return nn.Sequential(GroupPool(), norm, SpatialMean(), nn.Linear(inputs, classes))
+            modules = [GroupPool(), BatchNorm(architecture.feature_channels, relu=True), SpatialMean()]
         case FlatProbe():
-            return nn.Sequential(nn.Flatten(), nn.Linear(inputs, classes))
+            modules = [nn.Flatten()]
+    return nn.Sequential(*modules, nn.Linear(architecture.probe_inputs(grid), classes))
