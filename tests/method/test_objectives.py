@@ -95,7 +95,8 @@ def bilinear(width: int, *, literal: bool) -> tuple[Bilinear, Pair]:
     """A similarity whose W is no multiple of the identity, and the same for one pair."""
     module = Bilinear(width, literal=literal).double()
     with torch.no_grad():
-        module.weight += torch.randn(width, width, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        noise = torch.randn(width, width, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
+        module.weight.add_(noise)
     weight = module.weight.detach() / width
 
     def s(a: Tensor, b: Tensor) -> float:
@@ -120,7 +121,9 @@ def test_bilinear_gradients_are_those_of_the_loops(objective: Objective, literal
     (h1, h2), (module, _) = views(4, 3), bilinear(3, literal=literal)
 
     def loss(a: Tensor, b: Tensor, weight: Tensor) -> Tensor:
-        return torch.func.functional_call(_Loss(objective, module), {"similarity.weight": weight}, (a, b))
+        changed = {"similarity.weight": weight}
+        value: Tensor = torch.func.functional_call(_Loss(objective, module), changed, (a, b))
+        return value
 
     inputs = (h1.requires_grad_(), h2.requires_grad_(), module.weight.detach().clone().requires_grad_())
     assert torch.autograd.gradcheck(loss, inputs)
