@@ -73,6 +73,13 @@ class Group(ABC):
     def known_features(self, g: Tensor, z: Tensor) -> Tensor:
         """Where Gamma_g[z] follows from z, bool (N, 1, G, H, W): everywhere but where a window ends."""
 
+    def on_finer_grid(self, factor: int) -> Group:
+        """The same elements acting on features whose cells are `factor` times as fine, as those of earlier stages are.
+
+        A group that moves features by no whole cells acts on every grid alike.
+        """
+        return self
+
     # the algebra
 
     @abstractmethod
@@ -299,11 +306,17 @@ class Translation(Group):
     vacates is zero. A fiber is one cell of the feature map, a base a square patch in reading order.
     """
 
-    def __init__(self, geometry: Geometry, *, image_size: int, stride: int) -> None:
-        """`image_size`: pixels a side before padding, of which A-SSL shifts a share; `stride`: pixels to a cell."""
+    def __init__(self, geometry: Geometry, *, image_size: int, stride: int, cells: int = 1) -> None:
+        """
+        Args:
+            image_size: pixels a side before padding, of which A-SSL shifts a share.
+            stride: pixels by which an element's step moves images.
+            cells: cells by which it moves features.
+        """
         super().__init__(geometry)
         self.image_size = image_size
         self.stride = stride
+        self.cells = cells
 
     @property
     def lifted_order(self) -> int:
@@ -322,10 +335,13 @@ class Translation(Group):
         return gather_cells(x, *moved_cells(g.round().long(), x))
 
     def transform_features(self, g: Tensor, z: Tensor) -> Tensor:
-        return gather_cells(z, *moved_cells(-self._offsets(g), z))
+        return gather_cells(z, *moved_cells(-self._offsets(g) * self.cells, z))
 
     def known_features(self, g: Tensor, z: Tensor) -> Tensor:
-        return moved_cells(-self._offsets(g), z)[1][:, None, None]
+        return moved_cells(-self._offsets(g) * self.cells, z)[1][:, None, None]
+
+    def on_finer_grid(self, factor: int) -> Group:
+        return Translation(self.geometry, image_size=self.image_size, stride=self.stride, cells=self.cells * factor)
 
     def compose(self, g: Tensor, h: Tensor) -> Tensor:
         return self.shift(g, h)
