@@ -81,7 +81,7 @@ def train_trial(
             raise TrialDiverged(f"epoch {epoch + 1}: train/loss must stay finite, got {losses[0]}")
         last = epoch + 1 == config.epochs
         metrics |= evaluate(task, data, ranks, epoch + 1)
-        if epoch == 0:
+        if epoch == 0:  # there is no earlier record that could hold them
             metrics |= at_start
         metrics["perf/evaluation_seconds"] = time.perf_counter() - trained
         metrics["perf/epoch_seconds"] = time.perf_counter() - started

@@ -1,6 +1,7 @@
 """What is measured when, the same on two ranks as on one, and what the map's probe reads."""
 
 import json
+import math
 import os
 from pathlib import Path
 
@@ -91,6 +92,19 @@ def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
     for name, changes in CASES.items():
         alone = measured(config(**changes), 6)
         assert first[name] == pytest.approx(alone, rel=1e-5, abs=1e-6), name
+
+
+def test_a_collapsed_network_is_measured_too() -> None:
+    """All images at one point: probes guess, nothing is spread, nothing fails."""
+    trial = config(epochs=1)
+    task = Task(build_network(trial), trial)
+    with torch.no_grad():
+        task.network.backbone.stages[-1][1].weight.zero_()  # type: ignore[index]
+    found = evaluate(task, open_trial_data(trial, torch.device("cpu")), Ranks(0, 1), 1)
+    assert found["eval/effective_rank"] == found["eval/feature_std"] == 0
+    assert found["eval/uniformity"] == found["eval/alignment"] == 0
+    assert math.isnan(found["eval/equivariance_error"])
+    assert all(value < 0.2 for name, value in found.items() if name.startswith("probe/"))
 
 
 def test_a_map_too_large_for_the_ridge_probe_is_averaged_to_the_finest_grid_that_is_not() -> None:
