@@ -31,6 +31,7 @@ Metric = Literal[EpochMetric, FinalMetric]
 Goal = Literal["maximize", "minimize"]
 
 EPOCH_METRICS: tuple[str, ...] = get_args(EpochMetric)
+FINAL_METRICS: tuple[str, ...] = get_args(FinalMetric)
 METRICS: tuple[str, ...] = get_args(Metric)
 
 TABLES = "equivariance/"

@@ -52,6 +52,13 @@ class _Standardised:
     def __getitem__(self, rows: slice) -> Tensor:
         return self.like(self._train[rows])
 
+    def across(self, y: Tensor) -> Tensor:
+        """x' y, (D, K), of y (N, K)."""
+        total = torch.zeros(self.width, y.shape[1], dtype=y.dtype, device=y.device)
+        for rows in self.blocks():
+            total += self[rows].T @ y[rows]
+        return total
+
     def like(self, features: Tensor) -> Tensor:
         """Other features in the training set's units."""
         return (features.double() - self._mean) / self._std
@@ -72,26 +79,19 @@ def _weights(x: _Standardised, y: Tensor) -> Tensor:
         """Rows of U S."""
         return torch.matmul(x[rows], vectors) if primal else vectors[rows] * eigenvalues.sqrt()
 
-    moments = torch.zeros(len(eigenvalues), y.shape[1], dtype=y.dtype, device=y.device)
-    for rows in x.blocks():
-        moments += scores(rows).T @ y[rows]
+    of_u = None if primal else vectors.T @ y  # U'y
+    moments = vectors.T @ x.across(y) if of_u is None else eigenvalues.sqrt()[:, None] * of_u  # (U S)'y
     penalties = PENALTIES.to(y.device) * eigenvalues.sum() / x.width
     shrink = 1 / (eigenvalues + penalties.clamp(min=torch.finfo(torch.float64).tiny)[:, None])  # (P, D or N)
+    coefficients = (shrink[:, :, None] * moments).transpose(0, 1).flatten(1)  # of all penalties side by side
     errors = torch.zeros_like(penalties)
     for rows in x.blocks():
         part = scores(rows)
         rest = (1 - part.square() @ shrink.T - 1 / x.count).clamp(min=1e-9)  # 1 - leverage, (n, P)
-        for p, factors in enumerate(shrink):
-            missed = (y[rows] - part @ (factors[:, None] * moments)) / rest[:, p, None]
-            errors[p] += missed.square().sum()
+        missed = y[rows, None] - (part @ coefficients).unflatten(1, (len(penalties), -1))  # (n, P, K)
+        errors += (missed / rest[:, :, None]).square().sum((0, 2))
     best = shrink[errors.argmin(), :, None]
-    if primal:
-        return torch.matmul(vectors, best * moments)
-    weights = torch.zeros(x.width, y.shape[1], dtype=y.dtype, device=y.device)
-    duals = vectors @ (best * (vectors.T @ y))
-    for rows in x.blocks():
-        weights += x[rows].T @ duals[rows]
-    return weights
+    return torch.matmul(vectors, best * moments) if of_u is None else x.across(vectors @ (best * of_u))
 
 
 def _moments(x: _Standardised) -> Tensor:
