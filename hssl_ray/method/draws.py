@@ -29,6 +29,7 @@ class Stream(IntEnum):
 
     ORDER = 0
     PAIRS = 1
+    DIAGNOSTICS = 2
 
 
 @dataclass(frozen=True)

@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_apart: ContextVar[bool] = ContextVar("_apart", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, a rank computes by itself, as a process without a group: for what every rank already has in full."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
 
 def world_size() -> int:
-    """Ranks of the process group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Ranks of the process group; 1 without one, and where a rank is `alone`."""
+    together = dist.is_available() and dist.is_initialized() and not _apart.get()
+    return dist.get_world_size() if together else 1
 
 
 class _AllGather(torch.autograd.Function):

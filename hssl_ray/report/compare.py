@@ -20,6 +20,7 @@ from hssl_ray.report.statistics import (
     verdict,
     welch_difference,
 )
+from hssl_ray.study.metrics import TABLES
 from hssl_ray.trial.config import TrialConfig
 
 Row = Mapping[str, Any]
@@ -66,11 +67,11 @@ def cell_curves(history: pa.Table, confidence: float = 0.95) -> pa.Table:
 
     Args:
         history: (trial_id, cell, method, seed, epoch, metric, value), as `study.results.history_table` gives it.
-            Null and non-finite values are left out; std, low and high are null where n is 1.
+            Null and non-finite values and `TABLES` are left out; std, low and high are null where n is 1.
     """
     points: dict[tuple[str, str, int], list[float]] = {}
     for row in history.select(["cell", "epoch", "metric", "value"]).to_pylist():
-        if row["value"] is not None and math.isfinite(row["value"]):
+        if row["value"] is not None and math.isfinite(row["value"]) and not row["metric"].startswith(TABLES):
             points.setdefault((row["cell"], row["metric"], int(row["epoch"])), []).append(row["value"])
     curves = []
     for (cell, metric, epoch), values in sorted(points.items()):

@@ -26,7 +26,19 @@ FORWARD_PASSES: Mapping[str, int] = {"a_ssl": 2, "f_ssl": 1, "h_ssl": 1, "superv
 """Times a training step sends each image through the backbone: Eq. 5 has two augmented images, Eq. 6 and 7 have one."""
 
 _BACKWARD = 2  # a backward pass costs about two forward passes
-_LESS_IS_BETTER = {"train/loss", "train/probe_loss", "eval/equivariance_error", "perf/epoch_seconds"}
+_LESS_IS_BETTER = {
+    "train/loss",
+    "train/probe_loss",
+    "eval/equivariance_error",
+    "eval/equivariance_error_pooled",
+    "eval/loss_a_ssl",
+    "eval/loss_h_ssl",
+    "eval/loss_gap",
+    "eval/alignment",
+    "eval/uniformity",
+    "perf/epoch_seconds",
+    "perf/evaluation_seconds",
+}
 _MOST_CORNERS = 64
 
 

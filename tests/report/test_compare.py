@@ -268,6 +268,8 @@ def test_curves_over_seeds() -> None:
     empty = pa.Table.from_pylist(rows).slice(0, 0)
     assert cell_curves(empty).num_rows == 0
     assert cell_curves(empty).schema == cell_curves(pa.Table.from_pylist(rows)).schema
+    tables = [{**row, "metric": "equivariance/stage1/g1/map"} for row in rows]
+    assert cell_curves(pa.Table.from_pylist(rows + tables)).num_rows == 2, "tables of one trial are no curves"
 
 
 def _rounded(value: Any) -> Any:
