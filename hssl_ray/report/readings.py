@@ -1,0 +1,96 @@
+"""What each field of a trial means to the paper's tables: where it stands, what may differ, and what must not.
+
+`FIELDS` is the one place that classifies them; a test fails when `TrialConfig` has a field that is not here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any
+
+from hssl_ray.trial.config import METHODS, TrialConfig
+
+PAIRS = ("a_ssl", "f_ssl", "h_ssl")
+"""The methods that contrast pairs."""
+
+
+class Role(Enum):
+    """What becomes of a field when trials are put into a table."""
+
+    KEY = "tells rows, columns and seeds apart"
+    AXIS = "what Figure 3 varies; the tables have the paper's value"
+    READING = "how an unclear sentence of the paper is read: one value in a whole table"
+    BUDGET = "what a trial may cost: one value in a row, and a row has its own"
+
+
+@dataclass(frozen=True)
+class Use:
+    """A field's role, and the methods whose result it can change."""
+
+    role: Role
+    methods: tuple[str, ...] = METHODS
+
+
+FIELDS: dict[str, Use] = {
+    "dataset": Use(Role.KEY),
+    "group": Use(Role.KEY),
+    "backbone": Use(Role.KEY),
+    "structure": Use(Role.KEY),
+    "method": Use(Role.KEY),
+    "seed": Use(Role.KEY),
+    "base_size": Use(Role.AXIS, PAIRS),
+    "max_distance": Use(Role.AXIS, PAIRS),
+    "image_size": Use(Role.READING),  # A4, A6; over a table its policy counts, see `comparable`
+    "augmentation": Use(Role.READING, ("a_ssl",)),  # A8
+    "objective": Use(Role.READING, PAIRS),  # A1
+    "temperature": Use(Role.READING, PAIRS),
+    "optimizer": Use(Role.READING),
+    "momentum": Use(Role.READING),  # A15, as the next
+    "trust_coefficient": Use(Role.READING),
+    "precision": Use(Role.READING),  # A21
+    "train_images": Use(Role.BUDGET),
+    "width": Use(Role.BUDGET),
+    "epochs": Use(Role.BUDGET),
+    "batch_size": Use(Role.BUDGET),
+    "learning_rate": Use(Role.BUDGET),
+    "probe_learning_rate": Use(Role.BUDGET),
+    "weight_decay": Use(Role.BUDGET),
+    "warmup_epochs": Use(Role.BUDGET),
+}
+
+
+GRIDS = ("exact", "native")
+"""Policies of `image_size` that have a name; see `comparable`."""
+
+
+class TableError(ValueError):
+    """A table cannot be made of what was asked for, or of what the store holds; says what to type instead."""
+
+
+def fields_of(*roles: Role) -> list[str]:
+    """The fields with one of these roles, in the order above."""
+    return [name for name, use in FIELDS.items() if use.role in roles]
+
+
+def concerns(field: str, method: str) -> bool:
+    """Whether a field can change this method's result."""
+    return method in FIELDS[field].methods
+
+
+def comparable(field: str, settings: Mapping[str, Any]) -> Any:
+    """A field's value as it is compared between the rows of a table.
+
+    Images differ in size between data sets, so of `image_size` the policy counts: `exact`, the smallest grid on which
+    quarter turns are exact (reading A6), `native`, the images' own size, or the cells themselves.
+    """
+    size = settings[field]
+    if field != "image_size":
+        return size
+    moved = ("image_size", *fields_of(Role.AXIS))  # what another grid may have no room for
+    own = {n: settings[n] for n in TrialConfig.model_fields if n not in moved and settings.get(n) is not None}
+    trial = TrialConfig(**own)
+    if size is None or size == trial.grid:
+        return "exact"
+    return "native" if size == trial.data.size else size
