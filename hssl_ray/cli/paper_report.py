@@ -1,20 +1,21 @@
-"""The paper's tables from the tracking store, in the format asked for, to the terminal or to a file."""
+"""The paper's tables and figure from the tracking store, in the format asked for, to the terminal or to a file."""
 
 from __future__ import annotations
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from hssl_ray.cli.programs import program
+from hssl_ray.cli.report import Target
 from hssl_ray.data.files import replacing
-from hssl_ray.report import paper_data, paper_wording
-from hssl_ray.report.latex import latex
-from hssl_ray.report.paper_page import render_table
-from hssl_ray.report.paper_tables import TableName, paper_table
+from hssl_ray.report.figure3 import figure3
+from hssl_ray.report.figure3_drawing import figure_png, figure_svg
+from hssl_ray.report.paper_tables import paper_table
 from hssl_ray.report.readings import TableError
 from hssl_ray.report.selection import Query
+from hssl_ray.report.sheet import Sheet, figure_sheet, table_sheet
 from hssl_ray.report.where import read_where
 from hssl_ray.study.tracked import redact, tracking_uri
 from hssl_ray.study.tracking import StoredTrials, read_store
@@ -27,7 +28,7 @@ PICTURES = {".png": "png", ".svg": "svg"}
 class Asked:
     """The command's words: what to make, of which trials, by which metric."""
 
-    target: str
+    target: Target
     studies: tuple[str, ...]
     where: tuple[str, ...]
     metric: str
@@ -64,37 +65,46 @@ def write_paper(asked: Asked, home: Path, output: Path | None, form: str | None)
         StoreUnavailable: MLflow does not answer.
     """
     query = asked.query()
-    wanted = form or _by_suffix(asked.target, output)
+    form = form or _by_suffix(asked.target, output)
     uri = tracking_uri(home)
     stored = read_store(uri, home)
-    content = _made(asked, query, wanted, stored, _source(uri, stored))
+    if form in PICTURES.values():
+        figure = figure3(stored.table, query)
+        content = figure_png(figure) if form == "png" else figure_svg(figure).encode()
+    else:
+        content = _written(_sheet(asked, query, stored), form, asked, _source(uri, stored)).encode()
     if output is None:
-        return content
+        return content.decode()
     with replacing(output) as partial:
-        partial.write_text(content, encoding="utf-8")
+        partial.write_bytes(content)
     return str(output)
 
 
-def _made(asked: Asked, query: Query, form: str, stored: StoredTrials, source: str) -> str:
-    table = paper_table(_table_name(asked.target), stored.table, query)
+def _sheet(asked: Asked, query: Query, stored: StoredTrials) -> Sheet:
+    if asked.target == "figure3":
+        sheet = figure_sheet(figure3(stored.table, query))
+    else:
+        sheet = table_sheet(paper_table(asked.target, stored.table, query))
+    unread = len(stored.unreadable)
+    note = [f"{unread} runs of the store are not read: their params are no trial of this version"] if unread else []
+    return replace(sheet, notes=[*sheet.notes, *note])
+
+
+def _written(sheet: Sheet, form: str, asked: Asked, source: str) -> str:
     match form:
         case "csv":
-            return paper_data.to_csv(table)
+            return sheet.to_csv()
         case "json":
-            return paper_data.to_json(table)
+            return sheet.to_json()
         case "latex":
-            return latex(paper_wording.tables(table), paper_wording.footnotes(table), paper_wording.notes(table))
+            return sheet.latex()
         case "html":
-            return render_table(table, source, {"make it again": asked.command()})
+            return sheet.html(source, {"make it again": asked.command()})
         case _:
-            return paper_wording.markdown(table)
+            return sheet.markdown()
 
 
-def _table_name(target: str) -> TableName:
-    return "table2" if target == "table2" else "table1"
-
-
-def _by_suffix(target: str, output: Path | None) -> str:
+def _by_suffix(target: Target, output: Path | None) -> str:
     if output is None:
         return "md"
     known = SUFFIXES | (PICTURES if target == "figure3" else {})
@@ -107,7 +117,4 @@ def _source(uri: str, stored: StoredTrials) -> str:
     trials = len(set(stored.table["trial_id"].to_pylist()))
     studies = len(set(stored.table["study"].to_pylist()))
     when = datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC")
-    said = f"{trials} trials of {studies} studies in {redact(uri)}, read {when}."
-    if stored.unreadable:
-        said += f" {len(stored.unreadable)} runs are not read, since their params are no trial of this version."
-    return said
+    return f"{trials} trials of {studies} studies in {redact(uri)}, read {when}."

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal, get_args
 
 import typer
 
-TARGETS = ("table1", "table2", "figure3")
+Target = Literal["table1", "table2", "figure3"]
+TARGETS: tuple[Target, ...] = get_args(Target)
 OF_STUDY, OF_PAPER = "A study's page", "The paper's tables and figure"
 
 
@@ -107,7 +108,7 @@ def report(
     from hssl_ray.data.home import home
     from hssl_ray.study.yaml_source import STUDY_SUFFIXES
 
-    of_paper = {
+    paper_options = {
         "--study": studies,
         "--where": where,
         "--metric": metric,
@@ -115,12 +116,13 @@ def report(
         "--confidence": confidence,
         "--format": form,
     }
-    if target in TARGETS:
+    of_the_paper = next((name for name in TARGETS if name == target), None)
+    if of_the_paper is not None:
         from hssl_ray.cli.paper_report import Asked, write_paper
 
         _refuse({"--set": overrides}, f"belongs to a study file, got {target}")
         asked = Asked(
-            target,
+            of_the_paper,
             studies=tuple(studies or ()),
             where=tuple(where or ()),
             metric="probe/top1" if metric is None else metric,
@@ -138,7 +140,7 @@ def report(
 
     from hssl_ray.cli.pages import write_page
 
-    _refuse(of_paper, f"belongs to table1, table2 and figure3, got the study file {target}")
+    _refuse(paper_options, f"belongs to table1, table2 and figure3, got the study file {target}")
     typer.echo(str(write_page(Path(target), overrides or (), home(), output=output)))
 
 

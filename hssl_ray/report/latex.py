@@ -15,7 +15,7 @@ ESCAPES = {
 PREAMBLE = "% needs \\usepackage{booktabs}\n"
 
 
-def latex(tables: Sequence[TextTable], footnotes: Mapping[str, str], notes: Sequence[str]) -> str:
+def latex_page(tables: Sequence[TextTable], footnotes: Mapping[str, str], notes: Sequence[str]) -> str:
     """The tables, footnotes under the first, and the notes as a list; to be `\\input` into a document."""
     parts = [latex_table(table, footnotes if index == 0 else {}) for index, table in enumerate(tables)]
     if notes:

@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from hssl_ray.report import wording
 from hssl_ray.report.paper import RUNS, RowKey, printed_number
+from hssl_ray.report.paper_notes import numbered, reading_note
 from hssl_ray.report.paper_tables import COLUMNS, PaperTable, TableRow
-from hssl_ray.report.selection import as_yaml
 from hssl_ray.report.wording import NOTHING, Scale, TextTable, method_name
 
 TITLES = {
@@ -29,7 +26,7 @@ def tables(table: PaperTable) -> list[TextTable]:
     if table.comparison.pairs:
         shown.append(wording.cell_table(table.comparison, paper_intervals=True))
     if table.comparison.gaps:
-        shown.append(wording.gap_table(table.comparison))
+        shown.append(wording.gap_table(table.comparison.gaps))
     return shown
 
 
@@ -83,7 +80,7 @@ def winners(row: TableRow) -> tuple[str, ...]:
 
 def footnotes(table: PaperTable) -> dict[str, str]:
     """The numbered notes of rows: in which settings a row departs from the paper's."""
-    return {str(number): text for number, text in enumerate(_footnote_texts(table), 1)}
+    return numbered(row.departures for row in table.rows)
 
 
 def notes(table: PaperTable) -> list[str]:
@@ -91,9 +88,7 @@ def notes(table: PaperTable) -> list[str]:
     several = len(table.comparison.pairs) > 1
     said = _missing(table)
     said += [f"{row.key.label}: {note}" if several else note for row in table.rows for note in row.pair.notes]
-    if table.readings:
-        said.append("readings, the same in all rows: " + _listed(table.readings))
-    said += table.notes
+    said += [*reading_note(table.readings), *table.notes]
     said += [
         "bold, by verdict: the better of A-SSL and H-SSL where they are different; both where they are equivalent or "
         "differ by less than the margin",
@@ -121,12 +116,6 @@ def frozen_notes(keys: list[RowKey]) -> list[str]:
     return said
 
 
-def markdown(table: PaperTable) -> str:
-    """The table as Markdown that reads as text too."""
-    listed = [*(f"[{mark}] {text}" for mark, text in footnotes(table).items()), *notes(table)]
-    return wording.markdown_page(headline(table), tables(table), listed)
-
-
 def _cell(row: TableRow, method: str, scale: Scale) -> str:
     """`81.0 ± 1.0 (3)`; what is missing has the paper's number, if there is one."""
     cell, printed = row.cell(method), printed_number(row.key, method) if row.in_paper else None
@@ -146,14 +135,6 @@ def _missing(table: PaperTable) -> list[str]:
     return said + ([f"missing altogether: {', '.join(absent)}"] if absent else [])
 
 
-def _footnote_texts(table: PaperTable) -> list[str]:
-    return list(dict.fromkeys(", ".join(row.departures) for row in table.rows if row.departures))
-
-
 def _marks(table: PaperTable) -> dict[RowKey, str]:
     numbers = {text: mark for mark, text in footnotes(table).items()}
     return {row.key: numbers[", ".join(row.departures)] for row in table.rows if row.departures}
-
-
-def _listed(settings: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name}={as_yaml(value)}" for name, value in settings.items())

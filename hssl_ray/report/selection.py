@@ -87,7 +87,7 @@ def choose(table: str, trials: Iterable[Trial], metric: str, varied: Sequence[st
 
     A row has one value of every field, a table one value of every field that reads the paper, as far as a field can
     change the result of a trial that has one. Trials of a method and seed that differ in nothing that concerns the
-    method are one, that of the row's own settings first.
+    method are one, that with the row's own settings first.
 
     Args:
         table: its name, for the refusal.
@@ -119,7 +119,7 @@ def choose(table: str, trials: Iterable[Trial], metric: str, varied: Sequence[st
     if clashes:
         lines = [f"{table}: {clash}" for clash in clashes]
         raise TableError("\n".join([*lines, "`--study NAME` makes it of that study's trials alone"]))
-    rows = {key: list(_one_a_seed(own, held[key], metric)) for key, own in by_row.items()}
+    rows = {key: list(_one_a_seed(own, held[key], metric, varied)) for key, own in by_row.items()}
     return Chosen(rows, {name: values.only for name, values in shared.items() if values.studies})
 
 
@@ -161,16 +161,16 @@ def as_yaml(value: Any) -> str:
     return "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
 
 
-def _one_a_seed(trials: list[Trial], held: Mapping[str, _Held], metric: str) -> Iterator[Trial]:
-    """Of a row's trials those with its values, one for each method and seed."""
+def _one_a_seed(trials: list[Trial], held: Mapping[str, _Held], metric: str, varied: Sequence[str]) -> Iterator[Trial]:
+    """Of a row's trials those with its values, one for each method, varied value and seed."""
     values = {name: field.only for name, field in held.items() if field.studies}
-    best: dict[tuple[str, int], tuple[tuple[Any, ...], Trial]] = {}
+    best: dict[tuple[Any, ...], tuple[tuple[Any, ...], Trial]] = {}
     for trial in trials:
         if any(trial[name] != value for name, value in values.items() if concerns(name, trial["method"])):
             continue  # an unfinished trial of another candidate
         alike = sum(trial[name] == value for name, value in values.items())
         rank = (has_value(trial, metric), alike, trial["trial_id"])
-        slot = (trial["method"], trial["seed"])
+        slot = (trial["method"], trial["seed"], *(trial[name] for name in varied))
         if slot not in best or rank > best[slot][0]:
             best[slot] = (rank, trial)
     yield from (trial for _, trial in best.values())

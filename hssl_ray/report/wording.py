@@ -9,7 +9,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hssl_ray.report.comparison import Answer, Cell, Comparison, Pair, Question
+from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
 from hssl_ray.report.statistics import Interval, Summary
 
 METHOD_NAMES = {"a_ssl": "A-SSL", "f_ssl": "F-SSL", "h_ssl": "H-SSL", "frozen": "frozen", "supervised": "supervised"}
@@ -106,7 +106,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
     """What there is to show: pairs, cells, and trials without a result (the last two only if any)."""
     shown = [pair_table(comparison), cell_table(comparison)]
     if comparison.gaps:
-        shown.append(gap_table(comparison))
+        shown.append(gap_table(comparison.gaps))
     return shown
 
 
@@ -166,9 +166,9 @@ def cell_table(comparison: Comparison, *, paper_intervals: bool = False) -> Text
     return TextTable("Cells: gain over a random frozen backbone, and the paper's tables", header, rows)
 
 
-def gap_table(comparison: Comparison) -> TextTable:
+def gap_table(gaps: Sequence[Gap]) -> TextTable:
     """Trials without a result, by name."""
-    rows = tuple((g.name, g.state, g.reason or NOTHING, g.trial_id) for g in comparison.gaps)
+    rows = tuple((g.name, g.state, g.reason or NOTHING, g.trial_id) for g in gaps)
     return TextTable("Trials without a result", ("trial", "state", "reason", "id"), rows)
 
 
