@@ -85,9 +85,17 @@ def _sheet(asked: Asked, query: Query, stored: StoredTrials) -> Sheet:
         sheet = figure_sheet(figure3(stored.table, query))
     else:
         sheet = table_sheet(paper_table(asked.target, stored.table, query))
-    unread = len(stored.unreadable)
-    note = [f"{unread} runs of the store are not read: their params are no trial of this version"] if unread else []
-    return replace(sheet, notes=[*sheet.notes, *note])
+    return replace(sheet, notes=[*sheet.notes, *_unread(stored)])
+
+
+def _unread(stored: StoredTrials) -> list[str]:
+    match len(stored.unreadable):
+        case 0:
+            return []
+        case 1:
+            return ["1 run of the store is not read: its params are no trial of this version"]
+        case several:
+            return [f"{several} runs of the store are not read: their params are no trials of this version"]
 
 
 def _written(sheet: Sheet, form: str, asked: Asked, source: str) -> str:

@@ -146,5 +146,5 @@ def report(
 
 def _refuse(options: Mapping[str, object], why: str) -> None:
     for name, given in options.items():
-        if given:
+        if given is not None:
             raise typer.BadParameter(f"{name}: {why}")
