@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hssl_ray.report import wording
 from hssl_ray.report.figure3 import Curve, Figure3, Panel, Point
-from hssl_ray.report.paper_notes import numbered, reading_note
+from hssl_ray.report.paper_notes import mark_of, numbered, reading_note
 from hssl_ray.report.selection import as_yaml
 from hssl_ray.report.wording import NOTHING, Scale, TextTable
 
@@ -81,7 +81,7 @@ def _ends(figure: Figure3, panel: Panel, curve: Curve) -> str:
 
 def _series(figure: Figure3, panel: Panel) -> TextTable:
     scale, level = Scale(figure.question.metric), f"{_level(figure)} interval"
-    marks = {text: mark for mark, text in footnotes(figure).items()}
+    listed = footnotes(figure)
     left = panel.axis == "base_size"
     change = ["change in % of base size 1"] if left else []
     header = ("data set", "group", "backbone", panel.axis, f"mean ± std{scale.unit} (n)", level, *change, "note")
@@ -96,7 +96,7 @@ def _series(figure: Figure3, panel: Panel) -> TextTable:
                     f"{scale.summary(point.cell.summary)} ({point.cell.summary.n})",
                     scale.interval(point.cell.interval),
                     *([_percent(point)] if left else []),
-                    marks.get(", ".join(curve.departures), ""),
+                    mark_of(curve.departures, listed),
                 )
             )
     side = "left" if left else "right"

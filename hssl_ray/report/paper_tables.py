@@ -119,7 +119,7 @@ def _why_not(trial: Trial, keys: Sequence[RowKey], fixed: Mapping[str, Any]) -> 
     if key_of(trial) not in keys:
         return "without structure, which Table 2 has" if structure_of(trial) == "none" else "with no twin in the table"
     for field, value in fixed.items():
-        if concerns(field, trial["method"]) and trial[field] != value:
+        if concerns(field, trial) and trial[field] != value:
             return f"with another {field} than {as_yaml(value)}"
     return None
 
@@ -148,7 +148,7 @@ def _shared(trials: Sequence[Trial]) -> dict[str, Any]:
     values: dict[str, set[Any]] = {}
     for trial in trials:
         for name in TrialConfig.model_fields:
-            if concerns(name, trial["method"]):
+            if concerns(name, trial):
                 values.setdefault(name, set()).add(trial[name])
     return {name: found.pop() for name, found in values.items() if len(found) == 1}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from hssl_ray.report import wording
 from hssl_ray.report.paper import RUNS, RowKey, printed_number
-from hssl_ray.report.paper_notes import numbered, reading_note
+from hssl_ray.report.paper_notes import mark_of, numbered, reading_note
 from hssl_ray.report.paper_tables import COLUMNS, PaperTable, TableRow
 from hssl_ray.report.wording import NOTHING, Scale, TextTable, method_name
 
@@ -41,7 +41,7 @@ def main_table(table: PaperTable) -> TextTable:
         f"verdict at ±{scale.margin(question.margin)}",
         "note",
     )
-    marks = _marks(table)
+    listed = footnotes(table)
     rows, strong = [], set()
     for number, row in enumerate(table.rows):
         answer = row.pair.answer
@@ -55,7 +55,7 @@ def main_table(table: PaperTable) -> TextTable:
                 *(_cell(row, method, scale) for method in COLUMNS),
                 change or NOTHING,
                 answer.verdict if answer else "no answer",
-                marks.get(row.key, ""),
+                mark_of(row.departures, listed),
             )
         )
         strong |= {(number, len(key) + COLUMNS.index(method)) for method in winners(row)}
@@ -133,8 +133,3 @@ def _missing(table: PaperTable) -> list[str]:
     ]
     absent = [row.key.label for row in table.rows if not row.pair.cells]
     return said + ([f"missing altogether: {', '.join(absent)}"] if absent else [])
-
-
-def _marks(table: PaperTable) -> dict[RowKey, str]:
-    numbers = {text: mark for mark, text in footnotes(table).items()}
-    return {row.key: numbers[", ".join(row.departures)] for row in table.rows if row.departures}

@@ -27,10 +27,11 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Use:
-    """A field's role, and the methods whose result it can change."""
+    """A field's role, and whose results it can change: of these methods, with this value of another field."""
 
     role: Role
     methods: tuple[str, ...] = METHODS
+    only_with: tuple[str, Any] | None = None
 
 
 FIELDS: dict[str, Use] = {
@@ -47,8 +48,8 @@ FIELDS: dict[str, Use] = {
     "objective": Use(Role.READING, PAIRS),  # A1
     "temperature": Use(Role.READING, PAIRS),
     "optimizer": Use(Role.READING),
-    "momentum": Use(Role.READING),  # A15, as the next
-    "trust_coefficient": Use(Role.READING),
+    "momentum": Use(Role.READING, only_with=("optimizer", "lars")),  # A15, as the next
+    "trust_coefficient": Use(Role.READING, only_with=("optimizer", "lars")),
     "precision": Use(Role.READING),  # A21
     "train_images": Use(Role.BUDGET),
     "width": Use(Role.BUDGET),
@@ -74,9 +75,12 @@ def fields_of(*roles: Role) -> list[str]:
     return [name for name, use in FIELDS.items() if use.role in roles]
 
 
-def concerns(field: str, method: str) -> bool:
-    """Whether a field can change this method's result."""
-    return method in FIELDS[field].methods
+def concerns(field: str, settings: Mapping[str, Any]) -> bool:
+    """Whether a field can change the result of a trial with these settings."""
+    use = FIELDS[field]
+    if use.only_with is not None and settings[use.only_with[0]] != use.only_with[1]:
+        return False
+    return settings["method"] in use.methods
 
 
 def comparable(field: str, settings: Mapping[str, Any]) -> Any:

@@ -134,7 +134,7 @@ class _Held:
     def of(cls, name: str, trials: Iterable[Trial], value: Any = None) -> _Held:
         found: dict[Any, Counter[str]] = {}
         for trial in trials:
-            if name in trial and concerns(name, trial["method"]):
+            if name in trial and concerns(name, trial):
                 read = value(name, trial) if value else trial[name]
                 found.setdefault(read, Counter()).update(trial["studies"])
         return cls(name, found)
@@ -166,7 +166,7 @@ def _one_a_seed(trials: list[Trial], held: Mapping[str, _Held], metric: str, var
     values = {name: field.only for name, field in held.items() if field.studies}
     best: dict[tuple[Any, ...], tuple[tuple[Any, ...], Trial]] = {}
     for trial in trials:
-        if any(trial[name] != value for name, value in values.items() if concerns(name, trial["method"])):
+        if any(trial[name] != value for name, value in values.items() if concerns(name, trial)):
             continue  # an unfinished trial of another candidate
         alike = sum(trial[name] == value for name, value in values.items())
         rank = (has_value(trial, metric), alike, trial["trial_id"])

@@ -47,5 +47,5 @@ def matches(trial: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     return all(
         value in (trial[field], comparable(field, trial))
         for field, value in wanted.items()
-        if concerns(field, trial["method"]) and field in trial
+        if concerns(field, trial) and field in trial
     )

@@ -101,7 +101,7 @@ def test_the_page_says_that_the_paper_prints_no_numbers(store: pa.Table) -> None
     assert left.rows[0] == ("mnist", "scale", "mnist_cnn", "1", "94.5 ± 0.5 (3)", "[93.3, 95.7]", "–", "1")
     assert right.rows[2] == ("mnist-mini", "rotation", "mnist_cnn", "null", "81.5 ± 0.7 (2)", "[75.1, 87.9]", "2")
     assert gaps.rows[0][1:3] == ("failed", "oom")
-    assert said.footnotes["1"] == "batch_size=256, epochs=3, warmup_epochs=1, width=0.25"
+    assert said.footnotes["1"] == "not as in the paper: batch_size=256, epochs=3, warmup_epochs=1, width=0.25"
 
 
 def test_csv_and_json_have_every_point(store: pa.Table) -> None:

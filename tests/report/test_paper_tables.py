@@ -154,7 +154,7 @@ def test_rows_say_in_which_settings_they_depart_from_the_paper(store: pa.Table) 
     made = sheet(store)
     assert shown(made)["mnist scale"]["note"] == ""  # the paper's own settings
     mark = shown(made)["mnist-mini scale"]["note"]
-    assert made.footnotes[mark] == "dataset=mnist-mini, width=0.25"
+    assert made.footnotes[mark] == "not as in the paper: dataset=mnist-mini, width=0.25"
 
 
 def test_bold_goes_by_the_verdict(make_results: MakeResults) -> None:

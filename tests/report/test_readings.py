@@ -33,10 +33,11 @@ def test_the_paper_has_a_value_for_every_axis() -> None:
 
 
 def test_a_field_concerns_the_methods_it_can_change() -> None:
-    about = {name: [method for method in METHODS if concerns(name, method)] for name in FIELDS}
+    about = {name: [m for m in METHODS if concerns(name, {"method": m, "optimizer": "lars"})] for name in FIELDS}
     assert about["augmentation"] == ["a_ssl"]
     assert about["objective"] == about["base_size"] == ["a_ssl", "f_ssl", "h_ssl"]
-    assert about["epochs"] == list(METHODS)
+    assert about["epochs"] == about["momentum"] == list(METHODS)
+    assert not concerns("momentum", {"method": "h_ssl", "optimizer": "adamw"})
 
 
 @pytest.mark.parametrize(("size", "policy"), [(None, "exact"), (29, "exact"), (28, "native"), (33, 33)])
