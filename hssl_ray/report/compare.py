@@ -250,7 +250,7 @@ def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | No
     notes = []
     alone = sorted(baseline.values.keys() ^ against.values.keys())
     if answer.difference.design == "welch":
-        notes.append("the methods were planned with different seeds, so they are compared unpaired (Welch)")
+        notes.append("the methods have different seeds, so they are compared unpaired (Welch)")
     elif alone:
         notes.append(f"compared on seeds {_listed(common)}; only one method has finished on {_listed(alone)}")
     if answer.difference.spread == 0:

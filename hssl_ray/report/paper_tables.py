@@ -77,7 +77,7 @@ def paper_table(name: TableName, store: pa.Table, query: Query) -> PaperTable:
     """
     fixed = {field: query.where.get(field, BASE_SETTINGS[field]) for field in fields_of(Role.AXIS)}
     found = trials_of(store, query)
-    keys = _row_keys(name, found)
+    keys = [key for key in _row_keys(name, found) if _wanted(key, query.where)]
     left_out: Counter[str] = Counter()
     trials = []
     for trial in found:
@@ -103,6 +103,11 @@ def _row_keys(name: TableName, trials: Iterable[Trial]) -> list[RowKey]:
         return list(dict.fromkeys([*paper_rows("equivariant"), *plain]))
     twins = dict.fromkeys([*paper_rows("none"), *(key for key in held if key.structure == "none")])
     return [key for twin in twins for key in (twin, *_counterparts(twin, plain))]
+
+
+def _wanted(key: RowKey, where: Mapping[str, Any]) -> bool:
+    """Whether a row has the wanted data set, group, backbone and structure."""
+    return all(where.get(field, value) == value for field, value in key._asdict().items())
 
 
 def _counterparts(twin: RowKey, held: Sequence[RowKey]) -> list[RowKey]:

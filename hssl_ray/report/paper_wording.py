@@ -88,6 +88,11 @@ def notes(table: PaperTable) -> list[str]:
     several = len(table.comparison.pairs) > 1
     said = _missing(table)
     said += [f"{row.key.label}: {note}" if several else note for row in table.rows for note in row.pair.notes]
+    said += [
+        f"{row.key.label}: undecided; seeds still needed per method: {wording.seeds_needed_text(answer)}"
+        for row in table.rows
+        if (answer := row.pair.answer) and answer.verdict == "undecided"
+    ]
     said += [*reading_note(table.readings), *table.notes]
     said += [
         "bold, by verdict: the better of A-SSL and H-SSL where they are different; both where they are equivalent or "

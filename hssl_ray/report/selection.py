@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -128,15 +127,15 @@ class _Held:
     """The values of one field, each with the studies that hold it."""
 
     name: str
-    studies: dict[Any, Counter[str]]
+    studies: dict[Any, set[str]]
 
     @classmethod
-    def of(cls, name: str, trials: Iterable[Trial], value: Any = None) -> _Held:
-        found: dict[Any, Counter[str]] = {}
+    def of(cls, name: str, trials: Iterable[Trial], value: Callable[[str, Trial], Any] | None = None) -> _Held:
+        found: dict[Any, set[str]] = {}
         for trial in trials:
             if name in trial and concerns(name, trial):
                 read = value(name, trial) if value else trial[name]
-                found.setdefault(read, Counter()).update(trial["studies"])
+                found.setdefault(read, set()).update(trial["studies"])
         return cls(name, found)
 
     @property

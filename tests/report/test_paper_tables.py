@@ -199,6 +199,18 @@ def test_left_out_trials_are_counted(make_results: MakeResults) -> None:
     assert "base_size=3" in chosen.departures
 
 
+def test_a_chosen_data_set_has_its_rows_alone(store: pa.Table) -> None:
+    table = paper_table("table1", store, Query(where={"dataset": "mnist"}))
+    assert [row.key[:2] for row in table.rows] == [key for key in TABLE_1 if key[0] == "mnist"]
+    scales = paper_table("table1", store, Query(where={"group": "scale"}))
+    assert {row.key.group for row in scales.rows} == {"scale"} and len(scales.rows) == 4
+
+
+def test_an_undecided_row_says_how_many_seeds_would_decide(make_results: MakeResults) -> None:
+    made = sheet(make_results({**A, "values": [0.8, 0.81, 0.82]}, {**H, "values": [0.79, 0.83, 0.8]}, **TOP1))
+    assert "mnist scale: undecided; seeds still needed per method: about 8" in made.notes
+
+
 def test_another_metric_is_named_as_a_departure(make_results: MakeResults) -> None:
     table = paper_table("table1", make_results(A, H, metric="probe/ridge_top1"), Query(metric="probe/ridge_top1"))
     assert "metric=probe/ridge_top1" in row_of(table, "mnist scale").departures
