@@ -159,7 +159,7 @@ def inline(svg: str) -> Markup:
 
 
 def environment() -> Environment:
-    """The templates, with everything that is put into them escaped."""
+    """The templates beside this file; what a page is told is escaped."""
     return Environment(
         loader=PackageLoader("hssl_ray.report"),
         autoescape=True,

@@ -1,6 +1,7 @@
 """What each field of a trial means to the paper's tables: where it stands, what may differ, and what must not.
 
-`FIELDS` is the one place that classifies them; a test fails when `TrialConfig` has a field that is not here.
+`CLASSIFIED` is the one place that says so; a test fails when `TrialConfig` has a field that is not there. Until then such a
+field counts as a reading, the strictest role, so that it is never mixed.
 """
 
 from __future__ import annotations
@@ -27,14 +28,16 @@ class Role(Enum):
 
 @dataclass(frozen=True)
 class Use:
-    """A field's role, and whose results it can change: of these methods, with this value of another field."""
+    """A field's role, and whose results it can change: of these methods, with one of these values of another field."""
 
     role: Role
     methods: tuple[str, ...] = METHODS
-    only_with: tuple[str, Any] | None = None
+    only_with: tuple[str, tuple[Any, ...]] | None = None
 
 
-FIELDS: dict[str, Use] = {
+LARS = ("optimizer", ("lars",))
+
+CLASSIFIED: dict[str, Use] = {
     "dataset": Use(Role.KEY),
     "group": Use(Role.KEY),
     "backbone": Use(Role.KEY),
@@ -48,8 +51,8 @@ FIELDS: dict[str, Use] = {
     "objective": Use(Role.READING, PAIRS),  # A1
     "temperature": Use(Role.READING, PAIRS),
     "optimizer": Use(Role.READING),
-    "momentum": Use(Role.READING, only_with=("optimizer", "lars")),  # A15, as the next
-    "trust_coefficient": Use(Role.READING, only_with=("optimizer", "lars")),
+    "momentum": Use(Role.READING, only_with=LARS),  # A15, as the next
+    "trust_coefficient": Use(Role.READING, only_with=LARS),
     "precision": Use(Role.READING),  # A21
     "train_images": Use(Role.BUDGET),
     "width": Use(Role.BUDGET),
@@ -61,6 +64,7 @@ FIELDS: dict[str, Use] = {
     "warmup_epochs": Use(Role.BUDGET),
 }
 
+FIELDS = CLASSIFIED | {name: Use(Role.READING) for name in TrialConfig.model_fields if name not in CLASSIFIED}
 
 GRIDS = ("exact", "native")
 """Policies of `image_size` that have a name; see `comparable`."""
@@ -78,7 +82,7 @@ def fields_of(*roles: Role) -> list[str]:
 def concerns(field: str, settings: Mapping[str, Any]) -> bool:
     """Whether a field can change the result of a trial with these settings."""
     use = FIELDS[field]
-    if use.only_with is not None and settings[use.only_with[0]] != use.only_with[1]:
+    if use.only_with is not None and settings[use.only_with[0]] not in use.only_with[1]:
         return False
     return settings["method"] in use.methods
 

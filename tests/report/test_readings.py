@@ -8,18 +8,18 @@ import pytest
 from pydantic import create_model
 
 from hssl_ray.report.paper import BASE_SETTINGS
-from hssl_ray.report.readings import FIELDS, Role, comparable, concerns, fields_of
+from hssl_ray.report.readings import CLASSIFIED, FIELDS, Role, comparable, concerns, fields_of
 from hssl_ray.report.where import matches, read_where
 from hssl_ray.study.problems import StudyError
 from hssl_ray.trial.config import METHODS, TrialConfig
 
 
 def unclassified(model: type[TrialConfig]) -> set[str]:
-    return set(model.model_fields) - set(FIELDS)
+    return set(model.model_fields) - set(CLASSIFIED)
 
 
 def test_every_field_of_a_trial_is_classified() -> None:
-    """A new field: say in `readings.FIELDS` whether it reads the paper or is budget, and for which methods."""
+    """A new field: say in `readings.CLASSIFIED` whether it reads the paper or is budget, and for which methods."""
     assert unclassified(TrialConfig) == set()
 
 
