@@ -1,7 +1,7 @@
 """What each field of a trial means to the paper's tables: where it stands, what may differ, and what must not.
 
-`CLASSIFIED` is the one place that says so; a test fails when `TrialConfig` has a field that is not there. Until then such a
-field counts as a reading, the strictest role, so that it is never mixed.
+`CLASSIFIED` is the one place that says so; a test fails when `TrialConfig` has a field that is not there. Until then
+such a field counts as a reading, the strictest role, so that it is never mixed.
 """
 
 from __future__ import annotations
