@@ -96,7 +96,7 @@ def comparable(field: str, settings: Mapping[str, Any]) -> Any:
     size = settings[field]
     if field != "image_size":
         return size
-    moved = ("image_size", *fields_of(Role.AXIS))  # what another grid may have no room for
+    moved = ("image_size", "image_fit", *fields_of(Role.AXIS))  # what another grid may have no room or use for
     own = {n: settings[n] for n in TrialConfig.model_fields if n not in moved and settings.get(n) is not None}
     trial = TrialConfig(**own)
     if size is None or size == trial.grid:
