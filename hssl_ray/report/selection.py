@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from hssl_ray.report.paper import RowKey, structure_of
-from hssl_ray.report.readings import FIELDS, Role, TableError, comparable, concerns, fields_of
+from hssl_ray.report.readings import FIELDS, Role, TableError, concerns, fields_of, names_of
 from hssl_ray.report.where import matches
 from hssl_ray.study.problems import did_you_mean
 from hssl_ray.study.results import results_schema
@@ -100,11 +101,11 @@ def choose(table: str, trials: Iterable[Trial], metric: str, varied: Sequence[st
         by_row.setdefault(key_of(trial), []).append(trial)
     fixed = [name for name in FIELDS if FIELDS[name].role is not Role.KEY and name not in varied]
     held: dict[RowKey, dict[str, _Held]] = {
-        key: {name: _Held.of(name, (t for t in own if has_value(t, metric))) for name in fixed if name in own[0]}
+        key: {name: _Held.of(name, (t for t in own if has_value(t, metric)), _itself) for name in fixed}
         for key, own in by_row.items()
     }
     shared = {
-        name: _Held.of(name, (t for own in by_row.values() for t in own if has_value(t, metric)), comparable)
+        name: _Held.of(name, (t for own in by_row.values() for t in own if has_value(t, metric)), names_of)
         for name in fields_of(Role.READING)
     }
     clashes = [f"{name}: one value in a table, {values}" for name, values in shared.items() if values.clash]
@@ -119,40 +120,42 @@ def choose(table: str, trials: Iterable[Trial], metric: str, varied: Sequence[st
         lines = [f"{table}: {clash}" for clash in clashes]
         raise TableError("\n".join([*lines, "`--study NAME` makes it of that study's trials alone"]))
     rows = {key: list(_one_a_seed(own, held[key], metric, varied)) for key, own in by_row.items()}
-    return Chosen(rows, {name: values.only for name, values in shared.items() if values.studies})
+    return Chosen(rows, {name: values.common[0] for name, values in shared.items() if values.studies})
 
 
 @dataclass(frozen=True)
 class _Held:
-    """The values of one field, each with the studies that hold it."""
+    """The names of one field's values, each with the studies that hold it, and those that all trials have."""
 
-    name: str
+    field: str
     studies: dict[Any, set[str]]
+    common: list[Any]
 
     @classmethod
-    def of(cls, name: str, trials: Iterable[Trial], value: Callable[[str, Trial], Any] | None = None) -> _Held:
-        found: dict[Any, set[str]] = {}
-        for trial in trials:
-            if name in trial and concerns(name, trial):
-                read = value(name, trial) if value else trial[name]
-                found.setdefault(read, set()).update(trial["studies"])
-        return cls(name, found)
+    def of(cls, name: str, trials: Iterable[Trial], names: Callable[[str, Trial], tuple[Any, ...]]) -> _Held:
+        studies: dict[Any, set[str]] = {}
+        counts: Counter[Any] = Counter()
+        concerned = [trial for trial in trials if name in trial and concerns(name, trial)]
+        for trial in concerned:
+            for value in names(name, trial):
+                studies.setdefault(value, set()).update(trial["studies"])
+                counts[value] += 1
+        return cls(name, studies, [value for value, count in counts.items() if count == len(concerned)])
 
     @property
     def clash(self) -> bool:
-        return len(self.studies) > 1
-
-    @property
-    def only(self) -> Any:
-        (value,) = self.studies
-        return value
+        return bool(self.studies) and not self.common
 
     def __str__(self) -> str:
         shown = list(self.studies.items())[:SHOWN]
         got = [f"{as_yaml(value)} ({', '.join(sorted(studies))})" for value, studies in shown]
         got += [f"{len(self.studies) - SHOWN} more"] if len(self.studies) > SHOWN else []
-        options = " or ".join(f"--where {self.name}={as_yaml(value)}" for value, _ in shown)
+        options = " or ".join(f"--where {self.field}={as_yaml(value)}" for value, _ in shown)
         return f"got {', '.join(got)}; choose with {options}"
+
+
+def _itself(name: str, trial: Trial) -> tuple[Any, ...]:
+    return (trial[name],)
 
 
 def as_yaml(value: Any) -> str:
@@ -162,7 +165,7 @@ def as_yaml(value: Any) -> str:
 
 def _one_a_seed(trials: list[Trial], held: Mapping[str, _Held], metric: str, varied: Sequence[str]) -> Iterator[Trial]:
     """Of a row's trials those with its values, one for each method, varied value and seed."""
-    values = {name: field.only for name, field in held.items() if field.studies}
+    values = {name: field.common[0] for name, field in held.items() if field.studies}
     best: dict[tuple[Any, ...], tuple[tuple[Any, ...], Trial]] = {}
     for trial in trials:
         if any(trial[name] != value for name, value in values.items() if concerns(name, trial)):

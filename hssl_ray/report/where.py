@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hssl_ray.report.readings import GRIDS, comparable, concerns
+from hssl_ray.report.readings import GRIDS, concerns, names_of
 from hssl_ray.study.layers import read_override
 from hssl_ray.study.messages import as_problem, faults
 from hssl_ray.study.problems import StudyError
@@ -45,7 +45,7 @@ def read_where(texts: Sequence[str]) -> dict[str, Any]:
 def matches(trial: Mapping[str, Any], wanted: Mapping[str, Any]) -> bool:
     """Whether a trial has the wanted values, as far as they can change its method's result."""
     return all(
-        value in (trial[field], comparable(field, trial))
+        value in (trial[field], *names_of(field, trial))
         for field, value in wanted.items()
         if concerns(field, trial) and field in trial
     )

@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from pydantic import create_model
 
+from hssl_ray.data.catalog import CATALOG
 from hssl_ray.report.paper import BASE_SETTINGS
-from hssl_ray.report.readings import CLASSIFIED, FIELDS, Role, comparable, concerns, fields_of
+from hssl_ray.report.readings import CLASSIFIED, FIELDS, PAPER_GRIDS, Role, concerns, fields_of, names_of
 from hssl_ray.report.where import matches, read_where
 from hssl_ray.study.problems import StudyError
 from hssl_ray.trial.config import METHODS, TrialConfig
@@ -41,11 +42,18 @@ def test_a_field_concerns_the_methods_it_can_change() -> None:
     assert not concerns("momentum", {**settings, "optimizer": "adamw"})
 
 
-@pytest.mark.parametrize(("size", "policy"), [(None, "exact"), (29, "exact"), (28, "native"), (33, 33)])
-def test_of_an_image_size_the_policy_counts(size: int | None, policy: str | int) -> None:
+@pytest.mark.parametrize(
+    ("size", "policies"), [(None, ("exact", "paper")), (29, ("exact", "paper")), (28, ("native",)), (33, (33,))]
+)
+def test_of_an_image_size_the_policies_count(size: int | None, policies: tuple[str | int, ...]) -> None:
     settings = TrialConfig(dataset="mnist", image_size=size).model_dump()
-    assert comparable("image_size", settings) == policy
-    assert comparable("epochs", settings) == 500
+    assert names_of("image_size", settings) == policies
+    assert names_of("epochs", settings) == (500,)
+
+
+def test_the_papers_grids_give_the_maps_it_states() -> None:
+    assert set(PAPER_GRIDS) == set(CATALOG)
+    assert TrialConfig(dataset="mnist").architecture.feature_size(PAPER_GRIDS["mnist"]) == 8
 
 
 def test_where_has_the_types_of_a_study() -> None:
