@@ -28,7 +28,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Parsed:
     """The merged tree of a study file, without `extends`; and what is wrong with any layer or override."""
     layers, problems = _file_and_parents(path)
     for text in overrides:
-        tree, wrong = _override(text)
+        tree, wrong = read_override(text)
         problems += wrong
         layers += [tree] if tree is not None else []
     return Parsed(reduce(_merge, layers) if layers else None, problems)
@@ -71,12 +71,12 @@ def _parent(name: str, entry: Node) -> Parsed:
     return Parsed(None, [entry.at.problem("extends", f"no such file, got {shown(target)}{nearby(Path(parent))}")])
 
 
-def _override(text: str) -> Parsed:
+def read_override(text: str, option: str = "--set", example: str = "base.epochs=1") -> Parsed:
     """`base.epochs=1` as a layer of one value. Its file is the option itself, its columns those of the text."""
-    at = Position(f"--set {printable(text)}", 1, 1)
+    at = Position(f"{option} {printable(text)}", 1, 1)
     key, equals, value = text.partition("=")
     if not equals or not _KEY.fullmatch(key):
-        return Parsed(None, [at.problem("", 'must be KEY=VALUE, such as "base.epochs=1"')])
+        return Parsed(None, [at.problem("", f'must be KEY=VALUE, such as "{example}"')])
     if key == "extends":
         return Parsed(None, [at.problem("extends", "can stand in a file alone")])
     start = Position(at.file, 1, len(key) + 2)

@@ -95,9 +95,7 @@ def test_the_plan_chooses_the_design(make_results: MakeResults) -> None:
     assert answered(compare(make_results(A, H), QUESTION)).difference.design == "paired"
     disjoint = compare(make_results(A, {**H, "seeds": [3, 4, 5]}), QUESTION)
     assert answered(disjoint).difference.design == "welch"
-    assert disjoint.pairs[0].notes == (
-        "the methods were planned with different seeds, so they are compared unpaired (Welch)",
-    )
+    assert disjoint.pairs[0].notes == ("the methods have different seeds, so they are compared unpaired (Welch)",)
     partial = compare(make_results(A, {**H, "values": [0.805, 0.815, ("failed", "worker_lost")]}), QUESTION)
     assert answered(partial).difference.design == "paired"
     assert answered(partial).difference.n == 2
