@@ -50,12 +50,7 @@ def hermite_basis(
         raise ValueError(f"effective_size: must be at least 1, got {effective_size}")
     if not scales or scales[0] <= 0 or any(a >= b for a, b in pairwise(scales)):
         raise ValueError(f"scales: must be positive and ascending, got {tuple(scales)}")
-    if kind == "A":
-        orders = [(n, m, 1.0) for n in range(effective_size) for m in range(effective_size)]
-    else:
-        pairs = [(n, m) for n in range(max_order + 1) for m in range(max_order + 1 - n)]
-        repeats = math.ceil(effective_size**2 / len(pairs))
-        orders = [(n, m, mult**r) for r in range(repeats) for n, m in pairs][: effective_size**2]
+    orders = function_orders(effective_size, kind, mult=mult, max_order=max_order)
     basis = torch.stack([_one_scale(kernel_size, s, s / scales[-1], orders) for s in scales], dim=1)
     norm = basis[:, :1].square().sum((2, 3), keepdim=True).sqrt()
     if not bool((norm > 1e-12).all()):
@@ -63,6 +58,17 @@ def hermite_basis(
             f"effective_size: {effective_size} needs functions that vanish on the smallest scale's support"
         )
     return basis / norm
+
+
+def function_orders(
+    effective_size: int, kind: BasisKind = "A", *, mult: float = 1.2, max_order: int = 4
+) -> list[tuple[int, int, float]]:
+    """(n, m, divisor of the scale) of each function of `hermite_basis`, in its order."""
+    if kind == "A":
+        return [(n, m, 1.0) for n in range(effective_size) for m in range(effective_size)]
+    pairs = [(n, m) for n in range(max_order + 1) for m in range(max_order + 1 - n)]
+    repeats = math.ceil(effective_size**2 / len(pairs))
+    return [(n, m, mult**r) for r in range(repeats) for n, m in pairs][: effective_size**2]
 
 
 def _one_scale(kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]]) -> Tensor:
@@ -73,13 +79,13 @@ def _one_scale(kernel_size: int, scale: float, share: float, orders: list[tuple[
     for n, m, divisor in orders:
         for order in (n, m):
             s = scale / divisor
-            lines[order, divisor] = torch.exp(-(x**2) / (2 * s**2)) / s * _hermite(x / s, order)
+            lines[order, divisor] = torch.exp(-(x**2) / (2 * s**2)) / s * hermite_polynomial(x / s, order)
     planes = torch.stack([lines[m, d][:, None] * lines[n, d][None, :] for n, m, d in orders])  # (F, y, x)
     margin = (kernel_size - support) // 2
     return F.pad(planes, (margin,) * 4)
 
 
-def _hermite(x: Tensor, order: int) -> Tensor:
+def hermite_polynomial(x: Tensor, order: int) -> Tensor:
     """Probabilists' Hermite polynomial by He_{n+1}(x) = x He_n(x) - n He_{n-1}(x)."""
     before, here = torch.zeros_like(x), torch.ones_like(x)
     for n in range(order):

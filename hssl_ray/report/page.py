@@ -55,7 +55,7 @@ def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: S
         results: one row per trial, as `compare` reads it.
         history: one row per trial, epoch and metric; may be empty.
     """
-    page = _environment().get_template("page.html.j2")
+    page = environment().get_template("page.html.j2")
     answered = sum(pair.answer is not None for pair in comparison.pairs)
     curves = cell_curves(history, comparison.question.confidence)
     return page.render(
@@ -69,7 +69,7 @@ def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: S
         pairs=wording.pair_table(comparison),
         cells=wording.cell_table(comparison),
         gaps=wording.gap_table(comparison) if comparison.gaps else None,
-        overview=_inline(difference_figure(comparison)) if answered else None,
+        overview=inline(difference_figure(comparison)) if answered else None,
         beyond=max(0, answered - ROWS),
         sections=[_section(pair, comparison, curves) for pair in comparison.pairs[:DRAWN]],
         left_out=len(comparison.pairs[DRAWN:]),
@@ -98,7 +98,7 @@ def _section(pair: Pair, comparison: Comparison, curves: pa.Table) -> Section:
     own = {cell.name for cell in pair.cells}
     mine = curves.filter(pc.is_in(curves["cell"], pa.array(sorted(own), pa.string())))
     figures += [curve_figure(mine, pair.cells, metric, pair.label) for metric in curve_metrics(mine, question)]
-    return Section(pair.label, tuple(map(_inline, figures)))
+    return Section(pair.label, tuple(map(inline, figures)))
 
 
 def _trial_table(results: pa.Table, comparison: Comparison) -> TextTable:
@@ -143,14 +143,15 @@ def _margin(comparison: Comparison) -> str:
     return scale.margin(comparison.question.margin) + scale.points
 
 
-def _inline(svg: str) -> Markup:
+def inline(svg: str) -> Markup:
     """SVG for the middle of an HTML page, whose parser knows the namespaces. The figures escape what they are told."""
     for space in (' xmlns:xlink="http://www.w3.org/1999/xlink"', ' xmlns="http://www.w3.org/2000/svg"'):
         svg = svg.replace(space, "")
     return Markup(svg)  # noqa: S704 - made by our own figures
 
 
-def _environment() -> Environment:
+def environment() -> Environment:
+    """The templates beside this file; what a page is told is escaped."""
     return Environment(
         loader=PackageLoader("hssl_ray.report"),
         autoescape=True,

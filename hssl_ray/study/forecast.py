@@ -82,7 +82,7 @@ def forecast(study: Study, throughput: float = DEFAULT_THROUGHPUT, sd: float = D
         throughput: GMAC/s that all trials together reach; hours are for this rate.
         sd: standard deviation of the compared metric between seeds.
     """
-    configs = {cell.name: list(_corners(study, cell)) for cell in study.cells()}
+    configs = {cell.name: list(corners(study, cell)) for cell in study.cells()}
     cells = [_cell(study, name, corners) for name, corners in configs.items() if corners]
     gmac = sum(cell.gmac for cell in cells)
     return Forecast(
@@ -100,7 +100,7 @@ def forecast(study: Study, throughput: float = DEFAULT_THROUGHPUT, sd: float = D
 
 def dearest_trial(study: Study) -> TrialConfig:
     """The trial with the most work in it, which a probe of the machine's speed should measure."""
-    return max((config for cell in study.cells() for config in _corners(study, cell)), key=training_gmac)
+    return max((config for cell in study.cells() for config in corners(study, cell)), key=training_gmac)
 
 
 def training_gmac(config: TrialConfig) -> float:
@@ -125,7 +125,7 @@ def checkpoint_bytes(config: TrialConfig) -> int:
     return 4 * weights * (1 + states)
 
 
-def _corners(study: Study, cell: Cell) -> Iterator[TrialConfig]:
+def corners(study: Study, cell: Cell) -> Iterator[TrialConfig]:
     """The cell's configuration, or those of the valid corners of the space searched in it."""
     space = study.search.space if study.search else {}
     ends = [[axis.low, axis.high] if isinstance(axis, Range) else axis for axis in space.values()]
