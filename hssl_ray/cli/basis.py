@@ -31,6 +31,7 @@ SMOOTHNESS = Annotated[
     typer.Option("--smoothness", metavar="PIXELS", help="Length over which the images correlate; absent: 3."),
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON of a stable schema instead of tables.")]
+PAGE = Annotated[Path | None, typer.Option("--output", "-o", metavar="FILE", help="Also write a page (.html).")]
 OUTPUT = Annotated[
     Path | None, typer.Option("--output", "-o", metavar="FILE", help="Also write a page (.html) or a picture (.png).")
 ]
@@ -66,7 +67,7 @@ def report(
     described = effective_size is not None or scales is not None or kind != "A" or rotations != 1
     if (described and kernel_size is None) or (kernel_size is not None and study is not None):
         raise typer.BadParameter("a basis of your own is a --kernel-size with its companions and no STUDY")
-    _check(output)
+    _check(output, (".html", ".png"))
     loaded = None if study is None else load_study(study, overrides or (), large=True)
     pixels = USUAL if smoothness is None else smoothness
     try:
@@ -104,7 +105,7 @@ def sweep(
     kind: KIND = "A",
     smoothness: SMOOTHNESS = None,
     as_json: JSON = False,
-    output: OUTPUT = None,
+    output: PAGE = None,
 ) -> None:
     """Rank bases by their scale-shift residual, beside what they cost: the first thing to settle of a scale network."""
     # Imported here so that other commands start without torch and matplotlib.
@@ -112,10 +113,10 @@ def sweep(
     from hssl_ray.method.basis_report import SMOOTHNESS as USUAL
     from hssl_ray.method.basis_sweep import basis_sweep
     from hssl_ray.method.geometry import PAPER_SCALES
-    from hssl_ray.report.basis_page import sweep_page, sweep_png
+    from hssl_ray.report.basis_page import sweep_page
     from hssl_ray.report.basis_tables import sweep_table
 
-    _check(output)
+    _check(output, (".html",))
     chosen = PAPER_SCALES if scales is None else _numbers(scales, "--scales")
     kernels, sizes = _counts(kernel_sizes, "--kernel-sizes"), _counts(effective_sizes, "--effective-sizes")
     pixels = USUAL if smoothness is None else smoothness
@@ -128,8 +129,7 @@ def sweep(
     else:
         print_tables(console(), [sweep_table(candidates, chosen, pixels)])
     if output is not None:
-        page = sweep_page(candidates, chosen, pixels) if output.suffix == ".html" else sweep_png(candidates)
-        _write(output, page, as_json)
+        _write(output, sweep_page(candidates, chosen, pixels), as_json)
 
 
 def _order(spec: BasisSpec) -> tuple[int, BasisSpec]:
@@ -137,10 +137,10 @@ def _order(spec: BasisSpec) -> tuple[int, BasisSpec]:
     return -len(spec.scales), spec
 
 
-def _check(output: Path | None) -> None:
+def _check(output: Path | None, endings: tuple[str, ...]) -> None:
     """Refused before anything is computed."""
-    if output is not None and output.suffix not in (".html", ".png"):
-        raise typer.BadParameter(f"must end in .html or .png, got {output}", param_hint="--output")
+    if output is not None and output.suffix not in endings:
+        raise typer.BadParameter(f"must end in {' or '.join(endings)}, got {output}", param_hint="--output")
 
 
 def _numbers(text: str, option: str) -> tuple[float, ...]:

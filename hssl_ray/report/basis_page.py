@@ -48,12 +48,6 @@ def basis_png(reports: Sequence[BasisReport]) -> bytes:
         return to_png(mosaic_figure(reports))
 
 
-def sweep_png(candidates: Sequence[Candidate]) -> bytes:
-    """Residual against cost as one PNG."""
-    with mpl.rc_context(SETTINGS):
-        return to_png(sweep_figure(candidates))
-
-
 def _section(report: BasisReport, uses: str) -> BasisSection:
     name = basis_name(report.spec)
     order = min(2, len(report.scales[0].kept_energy) - 1)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, NullFormatter
 from torch import Tensor
 
 from hssl_ray.method.basis_report import BasisReport
@@ -25,26 +26,31 @@ _LINES = tuple(METHODS.values())  # colours and markers told apart with every co
 
 
 def mosaic_figure(reports: Sequence[BasisReport]) -> Figure:
-    """A row for each basis, a panel for each scale: functions (n, m) as tiles, n across and m down, red positive.
+    """A row for each basis, a panel for each scale and turn: functions (n, m) as tiles, n across and m down.
 
-    Each tile has its own contrast, so that the shapes can be compared; the panel's title has scale, support and rank.
+    Red is positive. Each tile has its own contrast, so that shapes can be compared.
     """
-    columns = max(len(report.scales) for report in reports)
+    columns = max(len(report.scales) * report.spec.rotations for report in reports)
     figure = Figure(figsize=(0.3 + _PANEL * columns, 0.15 + (_PANEL + 0.42) * len(reports)), layout="constrained")
     figure.patch.set_alpha(0)
     parts = figure.subfigures(len(reports), 1, squeeze=False)[:, 0]
     for part, report in zip(parts, reports, strict=True):
         part.patch.set_alpha(0)
         part.suptitle(basis_name(report.spec), color=INK.drawn, fontsize=9, x=0.01, ha="left")
-        basis = report.spec.sampled()
-        for axes, row, functions in zip(
-            part.subplots(1, columns, squeeze=False)[0], report.scales, basis.unbind(1), strict=False
-        ):
+        for axes, (title, functions) in zip(part.subplots(1, columns, squeeze=False)[0], _panels(report), strict=False):
             axes.imshow(_mosaic(functions).numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-            axes.set_title(f"σ {row.scale:g}: {row.support} cells", color=INK.drawn, fontsize=8)
+            axes.set_title(title, color=INK.drawn, fontsize=8)
         for axes in part.axes:
             axes.set_axis_off()
     return figure
+
+
+def _panels(report: BasisReport) -> Iterator[tuple[str, Tensor]]:
+    """A title and the functions (F, k, k) of each scale and turn."""
+    for row, functions in zip(report.scales, report.spec.sampled().unbind(1), strict=True):
+        for turn in range(report.spec.rotations):
+            angle = f", {90 * turn}°" if report.spec.rotations > 1 else ""
+            yield f"σ {row.scale:g}: {row.support} cells{angle}", torch.rot90(functions, turn, (1, 2))
 
 
 def _mosaic(functions: Tensor) -> Tensor:
@@ -104,6 +110,9 @@ def sweep_figure(candidates: Sequence[Candidate]) -> Figure:
     )
     axes.set_xscale("log")
     axes.set_yscale("log")
+    for axis in (axes.xaxis, axes.yaxis):
+        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axis.set_minor_formatter(NullFormatter())
     axes.grid(color=GRID.drawn, linewidth=0.6)
     axes.set_xlabel("MAC a cell and pair of channels, all scales", color=INK.drawn)
     axes.set_title("mean residual to the first scale", color=INK.drawn)
