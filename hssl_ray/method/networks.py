@@ -1,15 +1,33 @@
-"""The paper's MNIST network (App. A): backbone f, projection head h, and the classifier that probes it."""
+"""The paper's networks (App. A) as modules: backbone f, projection head h, and the classifier that probes it."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 
-from hssl_ray.method.architecture import Architecture
+from hssl_ray.method.architecture import (
+    Architecture,
+    ConvLayer,
+    ConvProbe,
+    ConvSpec,
+    DenseLayer,
+    FlatProbe,
+    Layer,
+    PoolProbe,
+    ResidualBlock,
+)
+from hssl_ray.method.blocks import (
+    Dense,
+    FreeConv2d,
+    JoinParts,
+    PointwiseGroupConv2d,
+    PreActivationBlock,
+    SpatialMean,
+    SplitParts,
+)
 from hssl_ray.method.geometry import Geometry, GroupName
 from hssl_ray.method.groups import Group, build_group
 from hssl_ray.method.layout import spatial_mean
@@ -55,6 +73,7 @@ class Network(nn.Module):
 
     def __init__(self, architecture: Architecture, group: Group, *, grid: int, base_size: int, classes: int) -> None:
         super().__init__()
+        self.architecture = architecture
         self.group = group
         self.backbone = build_backbone(architecture, group)
         self.projection_head = build_projection_head(architecture, base_size)
@@ -66,25 +85,24 @@ class Network(nn.Module):
         return z
 
     def features(self, z: Tensor) -> Tensor:
-        """What closed-form probes read, the fibers' spatial means: z -> (N, C'*G), in at least float32."""
+        """What closed-form probes read, in at least float32: z -> (N, C'*G), the fibers' spatial means; of `mlp`, whose
+        rows are no places, z itself.
+        """
+        if isinstance(self.architecture.probe, FlatProbe):
+            return z.flatten(1).to(torch.promote_types(z.dtype, torch.float32))
         return spatial_mean(z).transpose(1, 2).flatten(1)
 
 
 def build_network(config: NetworkConfig) -> Network:
     """One trial's network. Its weights depend on the configuration alone; the global generator stays as it was."""
-    group = build_group(
-        config.group, config.geometry, image_size=config.data.size, stride=feature_stride(config.architecture)
-    )
+    stride = config.architecture.stage_specs(config.grid)[-1].stride
+    image_size = min(config.data.size, config.grid)
+    group = build_group(config.group, config.geometry, image_size=image_size, stride=stride)
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         return Network(
             config.architecture, group, grid=config.grid, base_size=config.base_size, classes=config.data.classes
         )
-
-
-def feature_stride(architecture: Architecture) -> int:
-    """Pixels to one cell of the last feature map."""
-    return math.prod(layer.stride for layer in architecture.layers)
 
 
 class Backbone(nn.Module):
@@ -111,27 +129,64 @@ class Backbone(nn.Module):
 
 
 def build_backbone(architecture: Architecture, group: Group) -> Backbone:
-    """A lifting convolution, then group convolutions, each with BatchNorm and ReLU; z is what the last ReLU gives."""
+    """The stages of an architecture; z is what the last one gives."""
     stages = []
-    for index, spec in enumerate(architecture.layers):
-        layer = LiftingConv2d if index == 0 else GroupConv2d
-        convolution = layer(
-            spec.in_channels,
-            spec.out_channels,
-            spec.kernel_size,
-            spec.effective_size,
-            group,
-            stride=spec.stride,
-            padding=spec.padding,
-        )
-        stages.append(nn.Sequential(convolution, BatchNorm(spec.out_channels, relu=True)))
+    for index, layers in enumerate(architecture.stages):
+        modules: list[nn.Module] = []
+        plain = architecture.structure == "none" and not isinstance(layers[0], DenseLayer)
+        if plain and index > 0:
+            modules.append(JoinParts())
+        for place, layer in enumerate(layers):
+            modules += _build_layer(layer, group, lifts=index == place == 0)
+        if plain:
+            modules.append(SplitParts(architecture.parts))
+        stages.append(nn.Sequential(*modules))
     return Backbone(stages)
 
 
+def _build_layer(layer: Layer, group: Group, *, lifts: bool) -> list[nn.Module]:
+    match layer:
+        case ConvLayer(spec, norm):
+            convolution = _build_convolution(spec, group, lifts=lifts)
+            return [convolution, BatchNorm(spec.out_channels, relu=True)] if norm else [convolution]
+        case ResidualBlock(conv1, conv2, shortcut):
+            return [
+                PreActivationBlock(
+                    conv1.in_channels,
+                    _build_convolution(conv1, group),
+                    conv2.in_channels,
+                    _build_convolution(conv2, group),
+                    None if shortcut is None else _build_shortcut(shortcut, lifted=conv1.effective_size is not None),
+                )
+            ]
+        case DenseLayer():
+            return [Dense(layer)]
+
+
+def _build_convolution(spec: ConvSpec, group: Group, *, lifts: bool = False) -> nn.Module:
+    """A steerable convolution, or a plain one where the kernel is free."""
+    channels = spec.in_channels, spec.out_channels
+    if spec.effective_size is None:
+        return FreeConv2d(*channels, spec.kernel_size, stride=spec.stride, padding=spec.padding)
+    sizes = spec.kernel_size, spec.effective_size
+    if lifts:
+        return LiftingConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding)
+    return GroupConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding, mixing=spec.mixing)
+
+
+def _build_shortcut(spec: ConvSpec, *, lifted: bool) -> nn.Module:
+    if lifted:
+        return PointwiseGroupConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
+    return FreeConv2d(spec.in_channels, spec.out_channels, spec.kernel_size, stride=spec.stride)
+
+
 def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
-    """h of Eq. 3: linear layers, BatchNorm after each, ReLU between. No biases: BatchNorm would take them out."""
-    modules: list[nn.Module] = []
+    """h of Eq. 3: linear layers, BatchNorm after each, ReLU between. No biases: BatchNorm would take them out.
+
+    A ResNet's fibers pass a BatchNorm first.
+    """
     width = architecture.feature_channels * base_size
+    modules: list[nn.Module] = [BatchNorm(width)] if architecture.head_norm else []
     last = len(architecture.head_sizes) - 1
     for index, size in enumerate(architecture.head_sizes):
         modules += [nn.Linear(width, size, bias=False), BatchNorm(size, relu=index < last)]
@@ -140,20 +195,16 @@ def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequ
 
 
 def build_probe(architecture: Architecture, group: Group, grid: int, classes: int) -> nn.Sequential:
-    """The classifier: one more group convolution, the maximum over the lifted axis, one linear layer."""
-    spec = architecture.probe_conv
-    side = spec.output_size(architecture.feature_size(grid))
-    return nn.Sequential(
-        GroupConv2d(
-            spec.in_channels,
-            spec.out_channels,
-            spec.kernel_size,
-            spec.effective_size,
-            group,
-            stride=spec.stride,
-            padding=spec.padding,
-        ),
-        GroupPool(),
-        nn.Flatten(),
-        nn.Linear(spec.out_channels * side**2, classes),
-    )
+    """The classifier that reads z, (N, C, G, H, W) -> (N, classes)."""
+    linear = nn.Linear(architecture.probe_inputs(grid), classes)
+    match architecture.probe:
+        case ConvProbe(spec):
+            convolution = _build_convolution(spec, group)
+            if architecture.structure == "none":
+                convolution = nn.Sequential(JoinParts(), convolution, SplitParts(architecture.parts))
+            return nn.Sequential(convolution, GroupPool(), nn.Flatten(), linear)
+        case PoolProbe():
+            norm = BatchNorm(architecture.feature_channels, relu=True)
+            return nn.Sequential(GroupPool(), norm, SpatialMean(), linear)
+        case FlatProbe():
+            return nn.Sequential(nn.Flatten(), linear)

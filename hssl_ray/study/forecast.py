@@ -105,7 +105,7 @@ def dearest_trial(study: Study) -> TrialConfig:
 
 def training_gmac(config: TrialConfig) -> float:
     """GMAC of one trial in the backbone: steps forward and backward, a test pass every epoch, a last probe of all."""
-    macs = config.architecture.cost(config.grid, config.lifted_order).macs
+    macs = config.architecture.cost(config.grid).macs
     per_image = FORWARD_PASSES[config.method] * (1 if config.method == "frozen" else 1 + _BACKWARD)
     trained = config.steps_per_epoch * config.batch_size * config.epochs * per_image
     probed = config.data.test_images * config.epochs + (config.train_images or config.data.train_images)
@@ -115,12 +115,9 @@ def training_gmac(config: TrialConfig) -> float:
 def checkpoint_bytes(config: TrialConfig) -> int:
     """Bytes of one checkpoint: float32 weights of backbone, head and probe, with the optimiser's state for each."""
     architecture = config.architecture
-    inputs = (architecture.feature_channels * config.base_size, *architecture.head_sizes[:-1])
-    head = sum(i * o + 2 * o for i, o in zip(inputs, architecture.head_sizes, strict=True))
-    last = architecture.probe_conv
-    side = last.output_size(architecture.feature_size(config.grid))
-    probe = last.parameters + last.out_channels * side**2 * config.data.classes
-    weights = architecture.cost(config.grid, config.lifted_order).parameters + head + probe
+    head = architecture.head_parameters(config.base_size)
+    probe = architecture.probe_parameters(config.grid, config.data.classes)
+    weights = architecture.cost(config.grid).parameters + head + probe
     states = 2 if config.optimizer == "adamw" else 1
     return 4 * weights * (1 + states)
 
@@ -138,7 +135,7 @@ def corners(study: Study, cell: Cell) -> Iterator[TrialConfig]:
 
 def _cell(study: Study, name: str, corners: list[TrialConfig]) -> CellForecast:
     dearest = max(corners, key=training_gmac)
-    cost = dearest.architecture.cost(dearest.grid, dearest.lifted_order)
+    cost = dearest.architecture.cost(dearest.grid)
     trials = len(study.seed_list) * (study.search.trials if study.search else 1)
     return CellForecast(
         name=name,

@@ -45,7 +45,7 @@ def _worker_throughput(config: TrialConfig, device: torch.device, images: int) -
     seconds: list[float] = []
     while sum(seconds) < _SECONDS or len(seconds) < _LEAST_STEPS:
         seconds.append(_seconds_of_step(network, x, config))
-    macs = 3 * config.architecture.cost(config.grid, config.lifted_order).macs * images
+    macs = 3 * config.architecture.cost(config.grid).macs * images
     return macs / min(seconds) / 1e9
 
 

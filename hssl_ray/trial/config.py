@@ -10,7 +10,8 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
-from hssl_ray.method.architecture import BACKBONES, Architecture, BackboneName
+from hssl_ray.method.architecture import Architecture, BackboneName, Structure
+from hssl_ray.method.backbones import build_architecture
 from hssl_ray.method.geometry import Geometry, GroupName, geometry, lifted_order
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
@@ -35,13 +36,23 @@ class TrialConfig(BaseModel):
         default=None, description="Class-balanced number of training images; absent means all."
     )
     image_size: Annotated[int, Field(ge=8, le=256)] | None = Field(
-        default=None, description="Cells a side after zero padding; absent means the smallest grid that stays exact."
+        default=None, description="Cells a side of what the network sees; absent pads to the smallest exact grid."
+    )
+    image_fit: Literal["crop", "resize"] = Field(
+        default="crop", description="How images larger than image_size are made to fit."
     )
     method: Method = Field(default="h_ssl", description="Where the pairs come from, or a baseline without pairs.")
     group: GroupName = Field(default="rotation", description="The lifted group whose elements make the pairs.")
     backbone: BackboneName = Field(default="mnist_cnn", description="Network f, App. A.")
     width: Annotated[float, Field(gt=0, le=8, allow_inf_nan=False)] = Field(
         default=1.0, description="Channel multiplier; 1 is the paper's network."
+    )
+    structure: Structure = Field(
+        default="equivariant", description="Steerable layers, or none: Table 2's twin with free kernels."
+    )
+    mixing: Count = Field(default=1, description="Elements of the lifted axis that a filter spans.")
+    stem_stride: Annotated[int, Field(ge=1, le=4)] = Field(
+        default=1, description="Stride of a ResNet's lifting convolution."
     )
     base_size: Count = Field(default=1, description="|g0|: number of fibers in a bundle.")
     max_distance: NonNegative | None = Field(
@@ -85,11 +96,20 @@ class TrialConfig(BaseModel):
 
     @cached_property
     def architecture(self) -> Architecture:
-        return BACKBONES[self.backbone](self.width, self.data.channels)
+        return build_architecture(
+            self.backbone,
+            width=self.width,
+            image_channels=self.data.channels,
+            image_size=self.image_size or self.data.size,
+            lifted_order=self.lifted_order,
+            structure=self.structure,
+            mixing=self.mixing,
+            stem_stride=self.stem_stride,
+        )
 
     @cached_property
     def grid(self) -> int:
-        """Cells a side of the padded image."""
+        """Cells a side of the image that the network sees."""
         return self.image_size or self.architecture.exact_size(self.data.size)
 
     @cached_property
@@ -107,8 +127,15 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _fields_agree(self) -> TrialConfig:
-        if self.image_size is not None and self.image_size < self.data.size:
-            raise ValueError(f"image_size: must hold the {self.data.size} x {self.data.size} images of {self.dataset}")
+        if self.image_fit != "crop" and self.grid >= self.data.size:
+            raise ValueError(
+                f"image_fit: images of {self.data.size} cells fit {self.grid} as they are, so it must be crop,"
+                f" got {self.image_fit}"
+            )
+        try:
+            self.architecture.probe_inputs(self.grid)
+        except ValueError as error:
+            raise ValueError(f"image_size: {error}") from None
         if self.method == "f_ssl" and self.group != "translation":
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
         try:

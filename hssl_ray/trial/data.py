@@ -1,6 +1,6 @@
 """A trial's images on its device, and this rank's share of every batch.
 
-N images, C channels, H W side of the padded grid.
+N images, C channels, H W side of the grid.
 """
 
 from __future__ import annotations
@@ -29,18 +29,24 @@ class Batch:
 
 
 class Images:
-    """Images of one split as uint8, turned into padded, scaled float batches on the device.
+    """Images of one split as uint8, turned into scaled float batches on the trial's grid, on the device.
 
     On a CPU the bytes stay in the memory-mapped file that all processes of the machine share.
     """
 
     def __init__(self, split: ImageSet, config: TrialConfig, device: torch.device, keep: Tensor | None = None) -> None:
-        self._pixels = split.images if keep is None else split.images[keep]
+        over = config.data.size - config.grid
+        images = split.images
+        if over > 0 and config.image_fit == "crop":
+            inner = slice(over // 2, over // 2 + config.grid)
+            images = images[:, :, inner, inner]
+        self._pixels = images if keep is None else images[keep]
         self._labels = split.labels if keep is None else split.labels[keep]
         if device.type != "cpu":
             self._pixels, self._labels = self._pixels.to(device), self._labels.to(device)
         self.device = device
-        border = config.grid - config.data.size
+        self._grid = config.grid
+        border = max(0, -over)
         before = border // 2
         self._pad = (before, border - before, before, border - before)
         shape = (1, config.data.channels, 1, 1)
@@ -51,9 +57,13 @@ class Images:
         return len(self._labels)
 
     def take(self, indices: Tensor) -> Batch:
-        """The images of these numbers: pixels become (value / 255 - mean) / std, then zeros are padded around."""
+        """The images of these numbers: pixels become (value / 255 - mean) / std, larger images than the grid are
+        cropped about the centre or resized with antialiasing, smaller ones padded with zeros.
+        """
         where = indices.to(self.device)
         images = (self._pixels[where].float() / 255 - self._mean) / self._std
+        if images.shape[-1] > self._grid:
+            images = F.interpolate(images, size=(self._grid, self._grid), mode="bilinear", antialias=True)
         return Batch(F.pad(images, self._pad), self._labels[where], indices)
 
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:

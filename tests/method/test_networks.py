@@ -21,7 +21,7 @@ def test_the_papers_size_and_shapes(group: Group, make_images: Callable[..., Ten
     config = TrialConfig.model_validate({"group": group.geometry.name})
     network = build_network(config)
     parameters = sum(weight.numel() for weight in network.backbone.parameters())
-    assert parameters == config.architecture.cost(config.grid, config.lifted_order).parameters == 96_480
+    assert parameters == config.architecture.cost(config.grid).parameters == 96_480
     z = network(make_images(2, dtype=torch.float32))
     assert config.grid == 29
     assert z.shape == (2, 128, group.lifted_order, 8, 8)
