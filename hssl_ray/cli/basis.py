@@ -13,6 +13,7 @@ from hssl_ray.cli.compare import SET
 
 if TYPE_CHECKING:
     from hssl_ray.method.basis_report import BasisSpec
+    from hssl_ray.report.basis_uses import Uses
 
 app = typer.Typer(help="Measure steerable bases before anything is trained.", no_args_is_help=True)
 
@@ -68,6 +69,7 @@ def report(
     if (described and kernel_size is None) or (kernel_size is not None and study is not None):
         raise typer.BadParameter("a basis of your own is a --kernel-size with its companions and no STUDY")
     _check(output, (".html", ".png"))
+    uses: Uses
     loaded = None if study is None else load_study(study, overrides or (), large=True)
     pixels = USUAL if smoothness is None else smoothness
     try:
@@ -75,7 +77,7 @@ def report(
             effective = kernel_size if effective_size is None else effective_size
             chosen = PAPER_SCALES if scales is None else _numbers(scales, "--scales")
             spec = BasisSpec(kernel_size, effective, chosen, kind, rotations)
-            title, uses = "A basis of your own", {spec: ["described on the command line"]}
+            title, uses = "A basis of your own", {spec: {}}
         elif loaded is not None:
             title, uses = loaded.study, study_bases(loaded)
         else:
@@ -83,12 +85,15 @@ def report(
         found = [(basis_report(spec, pixels), in_words(uses[spec])) for spec in sorted(uses, key=_order)]
     except ValueError as error:
         raise typer.BadParameter(str(error)) from None
+    if not found:
+        raise typer.BadParameter("no network of the study has a steerable basis", param_hint="STUDY")
     if as_json:
         _print_json([{"used_by": names, **dataclasses.asdict(one)} for one, names in found])
     else:
         to = console()
         for one, names in found:
-            to.print(names, style="dim", soft_wrap=True)
+            if names:
+                to.print(names, style="dim", soft_wrap=True)
             print_tables(to, basis_tables(one))
             print_notes(to, basis_notes(one))
             to.print()

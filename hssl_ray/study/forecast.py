@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hssl_ray.study.even_grids import expected_error
 from hssl_ray.study.power import detectable_difference, equivalence_power, provable_margin, seeds_for_margin
 from hssl_ray.study.sections import Range, missing_package
 from hssl_ray.study.spec import Cell, Study
@@ -212,11 +213,12 @@ def _cell_warnings(configs: Mapping[str, list[TrialConfig]]) -> Iterator[str]:
 
 
 def _config_warnings(config: TrialConfig) -> Iterator[str]:
-    exact = config.architecture.exact_size(config.data.size)
-    if config.group == "rotation" and not (config.grid % 2 and config.architecture.is_exact(config.grid)):
+    if (error := expected_error(config)) is not None:
+        exact = config.architecture.exact_size(config.data.size)
         yield (
             f"image_size: on {config.grid} x {config.grid} cells a quarter turn does not commute with the strided"
-            f" layers, so A-SSL and H-SSL differ by construction; {exact} is exact"
+            f" layers, so A-SSL and H-SSL differ by construction: Eq. 1 is off by about {error.on_map:.2f} of the"
+            f" feature map's norm, {error.pooled:.2f} after pooling (random weights); {exact} is exact"
         )
     images = config.train_images or config.data.train_images
     if (left := images - config.steps_per_epoch * config.batch_size) > images / 10:
