@@ -68,15 +68,15 @@ def test_a_network_without_training_errs_as_the_plan_says(size: int) -> None:
 
 
 def test_a_trained_network_errs_as_the_plan_says() -> None:
-    trial = config(image_size=28, learning_rate=0.3, trust_coefficient=0.02)
+    trial = config(image_size=28, optimizer="adamw", learning_rate=0.003)
     said = expected_error(trial)
     assert said is not None
     network, images = build_network(trial), digits(trial)
     before = network.features(network.eval()(images))
-    _train(network, trial, steps=15)
+    _train(network, trial, steps=10)
     after = network.features(network.eval()(images))
     assert (after - before).norm() > 0.2 * before.norm()  # it is another network by now
-    assert said.on_map / 1.3 < equivariance_error(network, images) < 1.3 * said.on_map
+    assert said.on_map / 1.5 < equivariance_error(network, images) < 1.5 * said.on_map
     assert said.pooled / 3 < pooled_error(network, images) < 3 * said.pooled
 
 
