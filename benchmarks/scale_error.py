@@ -18,6 +18,7 @@ scale. About a minute on one core.
 from __future__ import annotations
 
 import argparse
+import math
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -132,6 +133,15 @@ def pictures(count: int) -> dict[str, Tensor]:
     }
 
 
+def correlation_length(images: Tensor) -> float:
+    """Pixels over which images less their mean image correlate: l of exp(-d**2 / 2 l**2) at two pixels' distance."""
+    apart = (images - images.mean(0)).double()
+    power = torch.fft.fft2(F.pad(apart, (GRID, 0, GRID, 0))).abs().square().mean((0, 1))
+    correlation = torch.fft.ifft2(power).real
+    at_two = (correlation[0, 2] + correlation[2, 0]) / (2 * correlation[0, 0])
+    return math.sqrt(-2 / math.log(at_two.item()))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
@@ -140,6 +150,7 @@ def main() -> None:
     torch.set_num_threads(1)
     images = pictures(asked.images)
     print(f"torch {torch.__version__}, {asked.seeds} seeds, {asked.images} images")
+    print("; ".join(f"{name} images correlate over {correlation_length(x):.1f} pixels" for name, x in images.items()))
     columns = f"{'map':>7}{'pooled':>8}{'1 - cos':>9}{'right':>7}"
     print(f"{'':38}{'residual':>9}   {'digits':30} smooth")
     print(f"{'network':38}{'':9} {columns}{columns}")

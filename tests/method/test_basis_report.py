@@ -15,7 +15,7 @@ from hssl_ray.method.basis_report import BasisReport, BasisSpec, basis_report
 from hssl_ray.method.basis_sweep import basis_sweep
 from hssl_ray.method.geometry import PAPER_SCALES
 from hssl_ray.method.groups import Scale
-from hssl_ray.method.steerable import LiftingConv2d, hermite_basis, hermite_polynomial
+from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d, hermite_basis, hermite_polynomial
 
 GEOMETRIC = (1.0, 1.26, 1.59, 2.0)
 
@@ -136,6 +136,30 @@ def test_the_residual_knows_the_right_scale() -> None:
 def test_a_scale_to_itself_has_no_residual() -> None:
     basis = hermite_basis(7, 3, PAPER_SCALES)
     assert shift_residual(basis[:, 2], basis[:, 2], 1.0, 3.0) < 1e-7
+
+
+def pooled_error(kernel_size: int, effective_size: int, scales: tuple[float, ...]) -> float:
+    """Eq. 1 after the spatial mean, of two layers with random weights, to the first scale; on smooth images."""
+    group = Scale(geometry.scale(scales), scales)
+    size = (kernel_size, effective_size, group)
+    lift = LiftingConv2d(1, 4, *size, padding=kernel_size // 2).double()
+    layer = GroupConv2d(4, 8, *size, padding=kernel_size // 2).double()
+    at = torch.arange(29, dtype=torch.float64) - 14
+    window = torch.exp(-at.square() / 32)
+    images = PlaneWaves(3.0, waves=400).image(29, 1.0) * window * window[:, None]
+    z = layer(torch.relu(lift(images)))
+    wrong = norm = 0.0
+    for element in range(1, group.order):
+        g = torch.tensor([element])
+        found = layer(torch.relu(lift(group.transform_input(g, images)))).mean((3, 4))[:, :, 0]
+        expected = group.transform_features(g, z).mean((3, 4))[:, :, 0]
+        wrong, norm = wrong + (found - expected).square().sum().item(), norm + expected.square().sum().item()
+    return math.sqrt(wrong / norm)
+
+
+def test_a_small_residual_makes_a_small_network_equivariant_after_pooling() -> None:
+    assert pooled_error(15, 3, GEOMETRIC) < 0.1
+    assert pooled_error(7, 3, GEOMETRIC) > 0.2  # negative control
 
 
 def test_one_scale_has_no_residuals() -> None:
