@@ -5,7 +5,10 @@ N images, C channels of one element, G lifted elements or the parts read as such
 
 from __future__ import annotations
 
+import math
+
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from hssl_ray.method.architecture import DENSE_SIDE, DenseLayer
@@ -35,15 +38,25 @@ class PreActivationBlock(nn.Module):
         return y + (x if self.shortcut is None else self.shortcut(activated))
 
 
-class PointwiseGroupConv2d(nn.Module):
-    """1 x 1 convolution, Z2 x G -> Z2 x G, one matrix for all elements:  (N, C, G, H, W) -> (N, C', G, H', W')."""
+class PointwiseConv2d(nn.Module):
+    """1 x 1 convolution, no bias, one matrix for all elements:  (N, C, G, H, W) -> (N, C', G, H', W'); also without
+    the lifted axis.
+    """
 
     def __init__(self, in_channels: int, out_channels: int, *, stride: int = 1) -> None:
         super().__init__()
-        self.conv = nn.Conv2d(in_channels, out_channels, 1, stride=stride, bias=False)
+        self.stride = stride
+        self.weight = nn.Parameter(torch.empty(out_channels, in_channels))
+        nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
 
-    def forward(self, z: Tensor) -> Tensor:
-        return unfold(self.conv(fold(z)), z.shape[2])
+    def forward(self, x: Tensor) -> Tensor:
+        lifted = x.dim() == 5
+        y = F.conv2d(fold(x) if lifted else x, self.weight[:, :, None, None], stride=self.stride)
+        return unfold(y, x.shape[2]) if lifted else y
+
+    def extra_repr(self) -> str:
+        out_channels, in_channels = self.weight.shape
+        return f"{in_channels}, {out_channels}, stride={self.stride}"
 
 
 class FreeConv2d(nn.Module):

@@ -23,7 +23,7 @@ from hssl_ray.method.blocks import (
     Dense,
     FreeConv2d,
     JoinParts,
-    PointwiseGroupConv2d,
+    PointwiseConv2d,
     PreActivationBlock,
     SpatialMean,
     SplitParts,
@@ -150,15 +150,9 @@ def _build_layer(layer: Layer, group: Group, *, lifts: bool) -> list[nn.Module]:
             convolution = _build_convolution(spec, group, lifts=lifts)
             return [convolution, BatchNorm(spec.out_channels, relu=True)] if norm else [convolution]
         case ResidualBlock(conv1, conv2, shortcut):
-            return [
-                PreActivationBlock(
-                    conv1.in_channels,
-                    _build_convolution(conv1, group),
-                    conv2.in_channels,
-                    _build_convolution(conv2, group),
-                    None if shortcut is None else _build_shortcut(shortcut, lifted=conv1.effective_size is not None),
-                )
-            ]
+            first, second = (_build_convolution(conv, group) for conv in (conv1, conv2))
+            way = _build_shortcut(shortcut)
+            return [PreActivationBlock(conv1.in_channels, first, conv2.in_channels, second, way)]
         case DenseLayer():
             return [Dense(layer)]
 
@@ -174,10 +168,8 @@ def _build_convolution(spec: ConvSpec, group: Group, *, lifts: bool = False) -> 
     return GroupConv2d(*channels, *sizes, group, stride=spec.stride, padding=spec.padding, mixing=spec.mixing)
 
 
-def _build_shortcut(spec: ConvSpec, *, lifted: bool) -> nn.Module:
-    if lifted:
-        return PointwiseGroupConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
-    return FreeConv2d(spec.in_channels, spec.out_channels, spec.kernel_size, stride=spec.stride)
+def _build_shortcut(spec: ConvSpec | None) -> nn.Module | None:
+    return None if spec is None else PointwiseConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
 
 
 def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
@@ -196,15 +188,15 @@ def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequ
 
 def build_probe(architecture: Architecture, group: Group, grid: int, classes: int) -> nn.Sequential:
     """The classifier that reads z, (N, C, G, H, W) -> (N, classes)."""
-    linear = nn.Linear(architecture.probe_inputs(grid), classes)
+    modules: list[nn.Module]
     match architecture.probe:
         case ConvProbe(spec):
-            convolution = _build_convolution(spec, group)
+            modules = [_build_convolution(spec, group)]
             if architecture.structure == "none":
-                convolution = nn.Sequential(JoinParts(), convolution, SplitParts(architecture.parts))
-            return nn.Sequential(convolution, GroupPool(), nn.Flatten(), linear)
+                modules = [JoinParts(), *modules, SplitParts(architecture.parts)]
+            modules += [GroupPool(), nn.Flatten()]
         case PoolProbe():
-            norm = BatchNorm(architecture.feature_channels, relu=True)
-            return nn.Sequential(GroupPool(), norm, SpatialMean(), linear)
+            modules = [GroupPool(), BatchNorm(architecture.feature_channels, relu=True), SpatialMean()]
         case FlatProbe():
-            return nn.Sequential(nn.Flatten(), linear)
+            modules = [nn.Flatten()]
+    return nn.Sequential(*modules, nn.Linear(architecture.probe_inputs(grid), classes))

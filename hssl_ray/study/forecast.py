@@ -214,7 +214,7 @@ def _cell_warnings(configs: Mapping[str, list[TrialConfig]]) -> Iterator[str]:
 
 def _config_warnings(config: TrialConfig) -> Iterator[str]:
     if (error := expected_error(config)) is not None:
-        exact = config.architecture.exact_size(config.data.size)
+        exact = config.architecture.exact_size(min(config.data.size, config.grid))
         yield (
             f"image_size: on {config.grid} x {config.grid} cells a quarter turn does not commute with the strided"
             f" layers, so A-SSL and H-SSL differ by construction: Eq. 1 is off by about {error.on_map:.2f} of the"

@@ -13,6 +13,7 @@ from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.precision import autocast
 
 _IMAGES = 64
+_GMAC = 50.0  # of a forward pass on a processor: a larger network is measured on fewer images
 _SECONDS = 1.0
 _LEAST_STEPS = 5
 
@@ -20,20 +21,23 @@ _LEAST_STEPS = 5
 def probe_throughput(config: TrialConfig, resources: Resources) -> float:
     """GMAC/s of all the workers that fit on this machine, from one of them alone with its threads.
 
-    Counts the backbone forward and backward on random images for about a second, and takes the fastest step: the others
-    were held up by something else.
+    Counts the backbone forward and backward on random images for about a second, for longer if a step takes long, and
+    takes the fastest step: the others were held up by something else.
 
     Args:
         config: which network, at which precision.
         resources: of a trial; with a GPU in them the first GPU is measured, if there is one.
     """
     if resources.gpus_per_worker and torch.cuda.is_available():
-        return torch.cuda.device_count() * _worker_throughput(config, torch.device("cuda"), config.batch_size)
+        images = max(2, config.batch_size // resources.workers)
+        return torch.cuda.device_count() * _worker_throughput(config, torch.device("cuda"), images)
     threads = max(1, int(resources.cpus_per_worker))
+    per_image = config.architecture.cost(config.grid).macs / 1e9
+    images = min(_IMAGES, max(2, int(_GMAC / per_image)))
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        return max(1, _cores() // threads) * _worker_throughput(config, torch.device("cpu"), _IMAGES)
+        return max(1, _cores() // threads) * _worker_throughput(config, torch.device("cpu"), images)
     finally:
         torch.set_num_threads(before)
 
@@ -43,7 +47,7 @@ def _worker_throughput(config: TrialConfig, device: torch.device, images: int) -
     x = torch.rand(images, config.data.channels, config.grid, config.grid, device=device)
     _seconds_of_step(network, x, config)  # the first one allocates and compiles
     seconds: list[float] = []
-    while sum(seconds) < _SECONDS or len(seconds) < _LEAST_STEPS:
+    while sum(seconds) < _SECONDS or (len(seconds) < _LEAST_STEPS and sum(seconds) < _LEAST_STEPS * _SECONDS):
         seconds.append(_seconds_of_step(network, x, config))
     macs = 3 * config.architecture.cost(config.grid).macs * images
     return macs / min(seconds) / 1e9

@@ -138,6 +138,8 @@ class TrialConfig(BaseModel):
             raise ValueError(f"image_size: {error}") from None
         if self.method == "f_ssl" and self.group != "translation":
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
+        if self.geometry.order < 2:
+            raise ValueError(f"image_size: leaves {self.group} a single cell to move on, got {self.grid}")
         try:
             self.geometry.base_side(self.base_size)
         except ValueError as error:

@@ -104,10 +104,10 @@ def test_the_page_stands_alone_and_holds_pictures(study: Path, tmp_path: Path) -
     assert "img-src data:" in html
 
 
-def test_pictures_are_small_and_the_same_again(tmp_path: Path) -> None:
+def test_pictures_are_small_and_the_same_again(study: Path, tmp_path: Path) -> None:
     one, two = tmp_path / "1.png", tmp_path / "2.png"
     for path in (one, two):
-        invoke("report", "--output", path)
+        invoke("report", study, "--output", path)
     assert one.read_bytes() == two.read_bytes()
     assert one.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     assert len(one.read_bytes()) < 200_000

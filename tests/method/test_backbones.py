@@ -174,7 +174,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "resized to as many": ({"image_fit": "resize", "image_size": 28}, "image_fit: images of 28 cells fit 28"),
     "one cell to move on": (
         {**TINY, "group": "translation", "image_size": 8},
-        "base_size: must be from 1 to |G| - 1 = 0",
+        "image_size: leaves translation a single cell",
     ),
 }
 

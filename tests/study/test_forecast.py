@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 import hssl_ray.study.sections
+from hssl_ray.method.networks import build_network
 from hssl_ray.study.forecast import FORWARD_PASSES, checkpoint_bytes, dearest_trial, forecast, training_gmac
 from hssl_ray.study.spec import Study
 from hssl_ray.trial.config import METHODS, TrialConfig
@@ -57,6 +58,22 @@ def test_a_checkpoint_holds_weights_and_the_optimisers_state() -> None:
     weights = lars // 8
     assert 96_480 + 3 * 128 * 128 + 147_456 < weights < 1.02 * (96_480 + 3 * 128 * 128 + 147_456 + 1_280)
     assert checkpoint_bytes(TrialConfig(base_size=3)) == lars + 8 * 2 * 128 * 128
+
+
+NETWORKS: dict[str, dict[str, Any]] = {
+    "mnist": {"group": "scale", "base_size": 3},
+    "resnet": {"dataset": "cifar10", "backbone": "resnet20", "base_size": 2},
+    "mixing": {"dataset": "cifar10", "backbone": "resnet18", "mixing": 4},
+    "without structure": {"group": "scale", "structure": "none"},
+    "mlp": {"group": "translation", "structure": "none", "backbone": "mlp"},
+}
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+def test_a_checkpoint_is_foretold_for_every_network(name: str) -> None:
+    config = TrialConfig(**{"width": 0.125, **NETWORKS[name]})
+    weights = sum(weight.numel() for weight in build_network(config).parameters())
+    assert checkpoint_bytes(config) == 8 * weights
 
 
 def test_a_searched_cell_costs_at_most_its_dearest_corner() -> None:
@@ -115,6 +132,15 @@ def test_what_looks_like_a_mistake_is_said_once(changes: dict[str, Any], says: s
 def test_a_rotation_alone_needs_the_exact_grid() -> None:
     base = {**BASE, "group": "translation", "image_size": 28}
     assert forecast(study(**{**TWO, "base": base})).warnings == []
+
+
+def test_only_what_could_be_exact_needs_the_exact_grid() -> None:
+    """A twin without structure commutes with no turn on any grid; a small crop has an exact size of its own."""
+    twin = {**BASE, "structure": "none", "image_size": 28}
+    assert forecast(study(**{**TWO, "base": twin})).warnings == []
+    crop = {**BASE, "dataset": "cifar10", "backbone": "resnet20", "image_size": 24}
+    (warning,) = forecast(study(**{**TWO, "base": crop})).warnings
+    assert "25 is exact" in warning
 
 
 def test_a_sampler_that_is_not_installed_is_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -153,7 +153,7 @@ CASES = {
     "default against a setting": one(
         HEAD + "base: {epochs: 5}\n", "2:16: base.epochs", "makes the default of warmup_epochs wrong"
     ),
-    "image too small": one(HEAD + "base: {image_size: 20}\n", "2:20: base.image_size", "must hold the 28 x 28 images"),
+    "image too small": one(HEAD + "base: {image_size: 20}\n", "2:20: base.image_size", "needs a feature map of 7 x 7 cells or more, got 5 x 5 at 20"),
     "compare with an absent method": one(
         GOOD + "compare: {baseline: supervised}\n",
         "5:21: compare.baseline",
