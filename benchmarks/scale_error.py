@@ -1,6 +1,6 @@
 """Where a scale network's equivariance error comes from: bases, strides, BatchNorm, depth. Figures of docs/basis.md.
 
-    python benchmarks/scale_error.py [--seeds 3] [--images 32]
+    python benchmarks/scale_error.py [--seeds 3] [--images 32] [--trained]
 
 Networks with random weights and 8, 16, 16 channels, each layer followed by ReLU. For every element g but the identity
 the shrunk image's features at the first scale are compared with the image's at scale g:
@@ -12,15 +12,19 @@ the shrunk image's features at the first scale are compared with the image's at 
 
 Means over elements and seeds. Digits are MNIST's on 29 cells; smooth images are random fields correlated over three
 pixels under a Gaussian window, on 29 cells. Residual is `hssl-ray basis report`'s, first layer, mean to the first
-scale. About a minute on one core.
+scale. About a minute on one core; `--trained` adds the networks of the quick-start study, trained for as long as its
+trials are, about a minute each.
 """
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean
+from tempfile import TemporaryDirectory
 
 import torch
 from torch import Tensor, nn
@@ -28,15 +32,21 @@ from torch.nn import functional as F
 
 from hssl_ray.method import geometry
 from hssl_ray.method.basis_report import BasisSpec, basis_report
-from hssl_ray.method.groups import Scale
+from hssl_ray.method.groups import Group, Scale
+from hssl_ray.method.networks import Network, build_network
 from hssl_ray.method.normalisation import BatchNorm
 from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d
+from hssl_ray.study.spec import load_study
+from hssl_ray.trial.checkpoint import restore
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data
+from hssl_ray.trial.optim import build_optimizer
+from hssl_ray.trial.train import train_trial
 
 PAPER = geometry.PAPER_SCALES
 THIRDS = (1.0, 1.26, 1.59, 2.0)  # a third of an octave each
 SIXTHS = (1.0, 1.118, 1.25, 1.398, 1.563, 1.747)  # six geometric scales over the paper's range
+QUICKSTART = Path(__file__).parents[1] / "studies" / "quickstart.yaml"
 CHANNELS = (8, 16, 16)
 GRID = 29
 
@@ -98,11 +108,12 @@ def measure(variant: Variant, images: Tensor, seed: int) -> tuple[float, float, 
     torch.manual_seed(seed)
     network = build(variant, group, images)
     black = network(torch.zeros_like(images[:1])) * variant.less_black
+    return errors(lambda x: network(x) - black, group, images)
 
-    def f(x: Tensor) -> Tensor:
-        z: Tensor = network(x) - black
-        return z
 
+@torch.no_grad()
+def errors(f: Callable[[Tensor], Tensor], group: Group, images: Tensor) -> tuple[float, float, float, float]:
+    """Map, pooled, 1 - cos, right."""
     z = f(images)
     fibers = F.normalize(group.fibers(z), dim=2)  # (N, G, C)
     rows = []
@@ -117,6 +128,19 @@ def measure(variant: Variant, images: Tensor, seed: int) -> tuple[float, float, 
         rows.append([x.item() for x in (on_map, (a - b).norm() / b.norm(), 1 - cosines[:, element].mean(), right)])
     on_map, pooled, cosine, right_share = (fmean(column) for column in zip(*rows, strict=True))
     return on_map, pooled, cosine, right_share
+
+
+def trained(method: str, seed: int) -> Network:
+    """The quick-start study's network after its epochs, or as it starts for `frozen`."""
+    (cell,) = (cell for cell in load_study(QUICKSTART).cells() if cell.settings["method"] == method)
+    config = TrialConfig(**cell.settings, seed=seed)
+    committed: list[Path | None] = []
+    with TemporaryDirectory() as folder:
+        train_trial(config, lambda metrics, path: committed.append(path), workdir=Path(folder), checkpoint_every=100)
+        network = build_network(config)
+        assert committed[-1] is not None
+        restore(committed[-1], config, network, build_optimizer(network, network.probe, config))
+    return network.eval()
 
 
 def pictures(count: int) -> dict[str, Tensor]:
@@ -146,6 +170,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--trained", action="store_true")
     asked = parser.parse_args()
     torch.set_num_threads(1)
     images = pictures(asked.images)
@@ -156,12 +181,21 @@ def main() -> None:
     print(f"{'network':38}{'':9} {columns}{columns}")
     for variant in VARIANTS:
         residual = fmean(basis_report(BasisSpec(*variant.layers[0], variant.scales)).to_first)
-        line = f"{variant.name:38}{residual:9.4f} "
-        for batch in images.values():
-            seeds = [measure(variant, batch, seed) for seed in range(asked.seeds)]
-            on_map, pooled, cosine, right = (fmean(column) for column in zip(*seeds, strict=True))
-            line += f"{on_map:7.2f}{pooled:8.3f}{cosine:9.4f}{right:7.2f}"
-        print(line, flush=True)
+        found = [[measure(variant, batch, seed) for seed in range(asked.seeds)] for batch in images.values()]
+        print(line(variant.name, residual, found), flush=True)
+    for method in ("frozen", "a_ssl", "h_ssl") if asked.trained else ():
+        networks = [trained(method, seed) for seed in range(asked.seeds)]
+        found = [[errors(net.backbone, net.group, batch) for net in networks] for batch in images.values()]
+        print(line(f"quick start, {method}", None, found), flush=True)
+
+
+def line(name: str, residual: float | None, found: list[list[tuple[float, float, float, float]]]) -> str:
+    """One row: means over seeds, digits and then smooth images."""
+    row = f"{name:38}{'' if residual is None else format(residual, '.4f'):>9} "
+    for seeds in found:
+        on_map, pooled, cosine, right = (fmean(column) for column in zip(*seeds, strict=True))
+        row += f"{on_map:7.2f}{pooled:8.3f}{cosine:9.4f}{right:7.2f}"
+    return row
 
 
 if __name__ == "__main__":

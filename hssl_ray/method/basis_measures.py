@@ -62,18 +62,51 @@ def shift_residual(here: Tensor, there: Tensor, ratio: float, smoothness: float)
         ratio: the shrinking factor.
         smoothness: correlation length of the image, in its pixels.
     """
-    cells = torch.arange(here.shape[-1], dtype=torch.float64) - here.shape[-1] // 2
+    cells = _cells(here)
     at_here, at_there = cells / ratio, cells  # a cell of the shrunk image is 1 / ratio pixels of the image wide
-    both = _product(here, there, at_here, at_there, smoothness)
-    mine = _product(here, here, at_here, at_here, smoothness)
-    theirs = _product(there, there, at_there, at_there, smoothness)
+
+    def product(a: Tensor, b: Tensor, at_a: Tensor, at_b: Tensor) -> float:
+        correlation = torch.exp(-(at_a[:, None] - at_b).square() / (2 * smoothness**2))  # separable: rows, then columns
+        return ((correlation @ b @ correlation.T) * a).sum().item()
+
+    return _relative(
+        product(here, here, at_here, at_here),
+        product(here, there, at_here, at_there),
+        product(there, there, at_there, at_there),
+    )
+
+
+def turn_residual(still: Tensor, turned: Tensor, angle: float, smoothness: float) -> float:
+    """As `shift_residual`, between functions (F, k, k) and their copies for the image turned by `angle`.
+
+    Args:
+        angle: counter-clockwise, in radians.
+    """
+    rows, columns = (at.flatten() for at in torch.meshgrid(_cells(still), _cells(still), indexing="ij"))
+    at_still = torch.stack([rows, columns], dim=1)
+    cos, sin = math.cos(angle), math.sin(angle)
+    at_turned = torch.stack([cos * rows + sin * columns, cos * columns - sin * rows], dim=1)  # in the unturned image
+
+    def product(a: Tensor, b: Tensor, at_a: Tensor, at_b: Tensor) -> float:
+        correlation = torch.exp(-(at_a[:, None] - at_b).square().sum(2) / (2 * smoothness**2))
+        return ((a.flatten(1) @ correlation) * b.flatten(1)).sum().item()
+
+    return _relative(
+        product(turned, turned, at_turned, at_turned),
+        product(turned, still, at_turned, at_still),
+        product(still, still, at_still, at_still),
+    )
+
+
+def _cells(functions: Tensor) -> Tensor:
+    """Coordinates of a kernel's cells along one side, about its centre."""
+    size = functions.shape[-1]
+    return torch.arange(size, dtype=torch.float64) - size // 2
+
+
+def _relative(mine: float, both: float, theirs: float) -> float:
+    """The root mean square of a difference from the mean products of its two parts, relative to the second."""
     return math.sqrt(max(0.0, mine - 2 * both + theirs) / theirs)
-
-
-def _product(a: Tensor, b: Tensor, at_a: Tensor, at_b: Tensor, smoothness: float) -> float:
-    """Sum over functions of the mean product of their responses; the correlation is separable in rows and columns."""
-    correlation = torch.exp(-(at_a[:, None] - at_b[None, :]).square() / (2 * smoothness**2))
-    return ((correlation @ b.double() @ correlation.T) * a.double()).sum().item()
 
 
 def _squared_hermite(order: int) -> list[int]:

@@ -6,13 +6,21 @@ too small for the larger scales spoil that; this says by how much, before anythi
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import math
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from hssl_ray.method.basis_measures import kept_energy, rank_and_condition, rank_tolerance, shift_residual, support
+from hssl_ray.method.basis_measures import (
+    kept_energy,
+    rank_and_condition,
+    rank_tolerance,
+    shift_residual,
+    support,
+    turn_residual,
+)
 from hssl_ray.method.steerable import BasisKind, function_orders, hermite_basis
 
 SMOOTHNESS = 3.0
@@ -42,6 +50,12 @@ class BasisSpec:
         """The functions at all scales, unturned, float64 (F, S, k, k)."""
         return hermite_basis(self.kernel_size, self.effective_size, self.scales, self.kind)
 
+    def copies(self) -> Iterator[tuple[float, Tensor]]:
+        """Angle in radians, counter-clockwise, and functions (F, S, k, k) of each turned copy, the first unturned."""
+        basis = self.sampled()
+        for quarter in range(self.rotations):
+            yield quarter * math.pi / 2, torch.rot90(basis, quarter, (2, 3))
+
 
 @dataclass(frozen=True)
 class ScaleMeasures:
@@ -62,13 +76,18 @@ class ScaleMeasures:
 
 @dataclass(frozen=True)
 class BasisReport:
-    """All figures of a basis. `residuals[i][j]`, j > i: error of a lifting layer from scale j to scale i; else None."""
+    """All figures of a basis.
+
+    `residuals[i][j]`, j > i, is the error of a lifting layer from scale j to scale i, else None. `turn_residual` is the
+    largest from the unturned copy to another; None where there is no other.
+    """
 
     spec: BasisSpec
     tolerance: float
     smoothness: float
     scales: tuple[ScaleMeasures, ...]
     residuals: tuple[tuple[float | None, ...], ...]
+    turn_residual: float | None
 
     @property
     def to_first(self) -> tuple[float, ...]:
@@ -102,6 +121,15 @@ def basis_report(spec: BasisSpec, smoothness: float = SMOOTHNESS) -> BasisReport
                 for j in range(len(spec.scales))
             )
             for i in range(len(spec.scales))
+        ),
+        turn_residual=max(
+            (
+                turn_residual(still, turned, angle, smoothness)
+                for angle, copy in spec.copies()
+                for still, turned in zip(basis.unbind(1), copy.unbind(1), strict=True)
+                if angle
+            ),
+            default=None,
         ),
     )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from collections.abc import Iterator, Sequence
 
 import matplotlib as mpl
@@ -46,11 +47,11 @@ def mosaic_figure(reports: Sequence[BasisReport]) -> Figure:
 
 
 def _panels(report: BasisReport) -> Iterator[tuple[str, Tensor]]:
-    """A title and the functions (F, k, k) of each scale and turn."""
-    for row, functions in zip(report.scales, report.spec.sampled().unbind(1), strict=True):
-        for turn in range(report.spec.rotations):
-            angle = f", {90 * turn}°" if report.spec.rotations > 1 else ""
-            yield f"σ {row.scale:g}: {row.support} cells{angle}", torch.rot90(functions, turn, (1, 2))
+    """A title and the functions (F, k, k) of each turn and scale."""
+    for angle, copy in report.spec.copies():
+        turned = f", {math.degrees(angle):g}°" if report.spec.rotations > 1 else ""
+        for row, functions in zip(report.scales, copy.unbind(1), strict=True):
+            yield f"σ {row.scale:g}: {row.support} cells{turned}", functions
 
 
 def _mosaic(functions: Tensor) -> Tensor:

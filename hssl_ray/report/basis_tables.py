@@ -98,6 +98,8 @@ def basis_notes(report: BasisReport) -> list[str]:
             f"is off by {value:.3f} of its norm; to the first scale by "
             f"{min(report.to_first):.3f} to {max(report.to_first):.3f}"
         )
+    if report.turn_residual is not None:
+        notes.append(f"a turned image is off by {report.turn_residual:.4f} of the norm at worst, on a grid that turns")
     return notes
 
 

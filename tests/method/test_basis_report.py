@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from hssl_ray.method import geometry
-from hssl_ray.method.basis_measures import kept_energy, rank_and_condition, shift_residual, support
+from hssl_ray.method.basis_measures import kept_energy, rank_and_condition, shift_residual, support, turn_residual
 from hssl_ray.method.basis_report import BasisReport, BasisSpec, basis_report
 from hssl_ray.method.basis_sweep import basis_sweep
 from hssl_ray.method.geometry import PAPER_SCALES
@@ -163,8 +163,34 @@ def test_a_small_residual_makes_a_small_network_equivariant_after_pooling() -> N
 
 
 def test_one_scale_has_no_residuals() -> None:
-    one = basis_report(BasisSpec(7, 3, rotations=4))
-    assert (one.worst_residual, one.to_first) == (None, ())
+    one = basis_report(BasisSpec(7, 3))
+    assert (one.worst_residual, one.to_first, one.turn_residual) == (None, (), None)
+
+
+def test_quarter_turns_are_exact_and_other_angles_are_not_quarter_turns() -> None:
+    spec = BasisSpec(7, 3, rotations=4)
+    (_, still), (quarter, turned), *_ = spec.copies()
+    assert basis_report(spec).turn_residual == pytest.approx(0, abs=1e-7)
+    assert turn_residual(still[:, 0], turned[:, 0], -quarter, 3.0) > 0.5
+    assert turn_residual(still[:, 0], still[:, 0], quarter, 3.0) > 0.5
+
+
+@pytest.mark.parametrize(("kernel_size", "at_most", "at_least"), [(11, 1e-4, 0), (5, 0.3, 0.02)])
+def test_an_eighth_turn_is_as_good_as_its_kernel(kernel_size: int, at_most: float, at_least: float) -> None:
+    """Functions sampled at turned places: what the square cuts off differently is left."""
+    at = torch.arange(kernel_size, dtype=torch.float64) - kernel_size // 2
+    angle = math.pi / 4
+    rows = math.cos(angle) * at[:, None] + math.sin(angle) * at
+    columns = math.cos(angle) * at - math.sin(angle) * at[:, None]
+
+    def functions(rows: Tensor, columns: Tensor) -> Tensor:
+        window = torch.exp(-(rows**2 + columns**2) / 2)
+        return torch.stack(
+            [hermite_polynomial(rows, m) * hermite_polynomial(columns, n) * window for n in range(3) for m in range(3)]
+        )
+
+    still = functions(at[:, None].expand(-1, kernel_size), at.expand(kernel_size, -1))
+    assert at_least < turn_residual(still, functions(rows, columns), angle, 3.0) < at_most
 
 
 @pytest.mark.parametrize(
