@@ -99,7 +99,10 @@ def basis_notes(report: BasisReport) -> list[str]:
             f"{min(report.to_first):.3f} to {max(report.to_first):.3f}"
         )
     if report.turn_residual is not None:
-        notes.append(f"a turned image is off by {report.turn_residual:.4f} of the norm at worst, on a grid that turns")
+        notes.append(
+            f"to its turned copies a lifting layer is off by {report.turn_residual:.4f} of its norm at worst, on a grid "
+            "that turns exactly"
+        )
     return notes
 
 
