@@ -100,8 +100,8 @@ def basis_notes(report: BasisReport) -> list[str]:
         )
     if report.turn_residual is not None:
         notes.append(
-            f"to its turned copies a lifting layer is off by {report.turn_residual:.4f} of its norm at worst, where the "
-            "grid is exact"
+            f"to its turned copies a lifting layer is off by {report.turn_residual:.4f} of its norm at worst, where "
+            "the grid is exact"
         )
     return notes
 
