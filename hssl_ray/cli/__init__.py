@@ -1,4 +1,4 @@
-"""The command line: `hssl-ray plan | run | status | compare | data ...`.
+"""The command line: `hssl-ray plan | run | status | compare | data | basis ...`.
 
 Commands import what they need when they run, so that `--help` and `plan` start without torch, Ray or MLflow.
 """
@@ -10,6 +10,7 @@ import sys
 import typer
 
 from hssl_ray import __version__
+from hssl_ray.cli.basis import app as basis_app
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.data import app as data_app
 from hssl_ray.cli.plan import plan
@@ -49,6 +50,7 @@ app.command()(similarity)
 app.command()(report)
 app.command()(schema)
 app.add_typer(data_app, name="data")
+app.add_typer(basis_app, name="basis")
 
 
 def main() -> None:
