@@ -149,7 +149,7 @@ class TrialConfig(BaseModel):
         return (self.train_images or self.data.train_images) // self.batch_size
 
     @model_validator(mode="after")
-    def _fields_agree(self) -> TrialConfig:
+    def _network_fits(self) -> TrialConfig:
         if self.image_fit != "crop" and self.grid >= self.data.size:
             raise ValueError(
                 f"image_fit: images of {self.data.size} cells fit {self.grid} as they are, so it must be crop,"
@@ -159,15 +159,19 @@ class TrialConfig(BaseModel):
             self.architecture.probe_inputs(self.grid)
         except ValueError as error:
             raise ValueError(f"image_size: {error}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_exist(self) -> TrialConfig:
         if self.method == "f_ssl" and self.group != "translation":
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
-        if self.geometry.order < 2:
-            raise ValueError(f"image_size: leaves {self.group} a single cell to move on, got {self.grid}")
         if self.distance_metric not in (None, *METRICS[self.group]):
             allowed = ", ".join(METRICS[self.group])
             raise ValueError(
                 f"distance_metric: must be one of {allowed} for group {self.group}, got {self.distance_metric}"
             )
+        if self.geometry.order < 2:
+            raise ValueError(f"image_size: leaves {self.group} a single cell to move on, got {self.grid}")
         try:
             self.geometry.base_side(self.base_size)
         except ValueError as error:
@@ -187,6 +191,10 @@ class TrialConfig(BaseModel):
                 self.geometry.check_shell(self.base_size, self.min_distance, self.max_distance)
             except ValueError as error:
                 raise ValueError(f"min_distance: {error}, got {self.min_distance:g}") from None
+        return self
+
+    @model_validator(mode="after")
+    def _objective_fits(self) -> TrialConfig:
         if self.similarity != "cosine" and self.objective not in CONTRASTIVE:
             raise ValueError(f"similarity: must be cosine for {self.objective}, got {self.similarity}")
         fiber, projected = self.architecture.feature_channels * self.base_size, self.architecture.head_sizes[-1]
@@ -195,6 +203,10 @@ class TrialConfig(BaseModel):
                 f"base_size: negative_cosine compares a view of {fiber} numbers with its projection to {projected}, so"
                 f" the two must be equal, got {self.base_size}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _budget_fits(self) -> TrialConfig:
         images = self.train_images or self.data.train_images
         if images > self.data.train_images:
             raise ValueError(f"train_images: {self.dataset} has {self.data.train_images}, got {images}")

@@ -47,7 +47,7 @@ def simclr_by_hand(h1: Tensor, h2: Tensor, tau: float, s: Pair = cosine) -> floa
 
 
 def decoupled_by_hand(h1: Tensor, h2: Tensor, tau: float, s: Pair = cosine) -> float:
-    """Eq. 6 of Yeh et al. 2022, averaged over both directions of every pair."""
+    """The decoupled loss of Yeh et al. 2022, averaged over both directions of every pair."""
     h, count, total = (h1, h2), len(h1), 0.0
     for i in range(count):
         for k in (0, 1):
