@@ -16,7 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hssl_ray.method.geometry import Geometry, Grid, Lifted
+from hssl_ray.method.geometry import Geometry
+from hssl_ray.method.parts import Grid, Lifted
 
 
 class Group(ABC):

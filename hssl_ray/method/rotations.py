@@ -13,9 +13,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from hssl_ray.method.geometry import Circle, Geometry, Mirrored
+from hssl_ray.method.geometry import Geometry
 from hssl_ray.method.group import Group, whole_numbers
 from hssl_ray.method.layout import spatial_mean
+from hssl_ray.method.parts import Circle, Mirrored
 from hssl_ray.method.resampling import turn, turned_inside
 
 
