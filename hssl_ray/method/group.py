@@ -16,7 +16,8 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from hssl_ray.method.geometry import Circle, Geometry, Grid, Mirrored, Window
+from hssl_ray.method.geometry import Geometry
+from hssl_ray.method.parts import Grid, Lifted
 
 
 class Group(ABC):
@@ -176,18 +177,17 @@ class Group(ABC):
 
 def distance_matrix(geometry: Geometry) -> Tensor:
     """`Geometry.distance` between all pairs of elements, float64 (order, order)."""
-    match geometry.lifted, geometry.grid:
-        case None, Grid() as grid:
-            return _between_cells(grid)
-        case (Circle() | Mirrored() | Window()) as lifted, None:
-            return _between_lifted(lifted)
-        case (Circle() | Mirrored() | Window()) as lifted, Grid() as grid:
-            squares = _between_lifted(lifted).square()[:, None, :, None] + _between_cells(grid).square()[:, None]
-            return squares.sqrt().reshape(geometry.order, geometry.order)
-    raise AssertionError(geometry)
+    lifted = None if geometry.lifted is None else _between_lifted(geometry.lifted)
+    grid = None if geometry.grid is None else _between_cells(geometry.grid)
+    if lifted is not None and grid is not None:
+        squares = lifted.square()[:, None, :, None] + grid.square()[:, None]
+        return squares.sqrt().reshape(geometry.order, geometry.order)
+    table = grid if lifted is None else lifted
+    assert table is not None
+    return table
 
 
-def _between_lifted(part: Circle | Mirrored | Window) -> Tensor:
+def _between_lifted(part: Lifted) -> Tensor:
     elements = range(part.order)
     return torch.tensor([[part.distance(g, h) for h in elements] for g in elements], dtype=torch.float64)
 

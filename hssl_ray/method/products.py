@@ -12,9 +12,10 @@ from typing import final
 import torch
 from torch import Tensor
 
-from hssl_ray.method.geometry import TOLERANCE, Circle, Geometry, Window, rotation, scale, translation
+from hssl_ray.method.geometry import Geometry, rotation, scale, translation
 from hssl_ray.method.group import Group, identity_only, inside, whole_numbers
-from hssl_ray.method.resampling import sample_from, shrink_onto_first
+from hssl_ray.method.parts import Circle, Window
+from hssl_ray.method.resampling import TOLERANCE, sample_from, shrink_onto_first
 from hssl_ray.method.rotations import Rotation, turned_cells
 from hssl_ray.method.scales import Scale
 from hssl_ray.method.translations import Translation

@@ -7,14 +7,16 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
+from functools import cached_property
 from typing import final
 
 import torch
 from torch import Tensor
 
-from hssl_ray.method.geometry import Circle, Geometry, Mirrored
+from hssl_ray.method.geometry import Geometry
 from hssl_ray.method.group import Group, whole_numbers
 from hssl_ray.method.layout import spatial_mean
+from hssl_ray.method.parts import Circle, Mirrored
 from hssl_ray.method.resampling import turn, turned_inside
 
 
@@ -30,8 +32,14 @@ class WholeGroup(Group):
     def move(self, g: Tensor, maps: Tensor) -> Tensor:
         """Maps (N, C, H, W) turned and reflected, each by its own element (N,)."""
 
+    @cached_property
+    def _products(self) -> list[list[int]]:
+        elements = torch.arange(self.order)
+        table: list[list[int]] = self.compose(elements[:, None], elements).tolist()
+        return table
+
     def lifted_neighbour(self, element: int, step: int) -> int | None:
-        return int(self.compose(torch.tensor(element), torch.tensor(step)))
+        return self._products[element][step]
 
     def transform_input(self, g: Tensor, x: Tensor) -> Tensor:
         return self.move(self.checked(g), x)
@@ -73,7 +81,8 @@ class Rotation(WholeGroup):
 
     Quarter turns move whole cells, exactly as torch.rot90 does. C8 has one eighth turn before them, which interpolates
     between cells (`resampling.turn`) and takes what lies outside the image as zero; so its quarter turns are a group
-    of exact operations, and its other four elements act to the error of sampling.
+    of exact operations, and its other four elements act to the error of sampling. That error is small for basis
+    functions of orders up to 6, an effective size of 7; a grid cannot hold an eighth turn of much higher ones.
     """
 
     def __init__(self, geometry: Geometry) -> None:
