@@ -17,6 +17,7 @@ from hssl_ray.cli.plan import plan
 from hssl_ray.cli.report import report
 from hssl_ray.cli.run import run
 from hssl_ray.cli.schema import schema
+from hssl_ray.cli.similarity import similarity
 from hssl_ray.cli.status import status
 
 app = typer.Typer(
@@ -45,6 +46,7 @@ app.command()(plan)
 app.command()(run)
 app.command()(status)
 app.command()(compare)
+app.command()(similarity)
 app.command()(report)
 app.command()(schema)
 app.add_typer(data_app, name="data")

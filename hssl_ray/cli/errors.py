@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from hssl_ray.data.errors import DataError
+from hssl_ray.report.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
-from hssl_ray.study.problems import SamplerUnavailable, StoreVersionError, StudyError
+from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError
 
 UNEXPECTED = 1
 INVALID = 2
@@ -18,9 +19,9 @@ INCOMPATIBLE = 6
 def exit_code(error: Exception) -> int | None:
     """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
     match error:
-        case StudyError() | SamplerUnavailable() | ClusterError():
+        case StudyError() | SamplerUnavailable() | ClusterError() | TableError():
             return INVALID
-        case DataError():
+        case DataError() | StoreUnavailable():
             return DATA
         case StudyLocked() | LedgerError() | StoreVersionError():
             return INCOMPATIBLE

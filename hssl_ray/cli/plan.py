@@ -167,7 +167,10 @@ def _duration(hours: float) -> str:
         return f"{hours * 3600:.0f} s"
     if hours < 1:
         return f"{hours * 60:.0f} min"
-    return f"{hours:,.1f} h"
+    if hours < 48:
+        return f"{hours:.1f} h"
+    days = hours / 24
+    return f"{days:,.0f} days" if days < 730 else f"{days / 365:,.0f} years"
 
 
 def _bytes(number: float) -> str:

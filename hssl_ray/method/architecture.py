@@ -244,10 +244,19 @@ class Architecture:
             image_size = layer.output_size(image_size)
         return Cost(sum(layer.parameters for layer in self._layers), macs)
 
-    def head_parameters(self, base_size: int) -> int:
-        """Parameters of the projection head on bundles of `base_size` fibers, BatchNorms' with them."""
-        inputs = (self.feature_channels * base_size, *self.head_sizes[:-1])
-        layers = sum(i * o + 2 * o for i, o in zip(inputs, self.head_sizes, strict=True))
+    def stage_head_sizes(self, channels: int) -> tuple[int, ...]:
+        """`head_sizes` on a stage of `channels`, in proportion to z's: for z itself `head_sizes`."""
+        return tuple(max(1, size * channels // self.feature_channels) for size in self.head_sizes)
+
+    def head_parameters(self, base_size: int, channels: int | None = None) -> int:
+        """Parameters of the projection head on bundles of `base_size` fibers, BatchNorms' with them.
+
+        `channels`: of the stage that the head is for; None for z.
+        """
+        channels = channels or self.feature_channels
+        sizes = self.stage_head_sizes(channels)
+        inputs = (channels * base_size, *sizes[:-1])
+        layers = sum(i * o + 2 * o for i, o in zip(inputs, sizes, strict=True))
         return layers + (2 * inputs[0] if self.head_norm else 0)
 
     def probe_parameters(self, image_size: int, classes: int) -> int:

@@ -14,14 +14,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hssl_ray.method.geometry import Geometry
+from hssl_ray.method.geometry import TOLERANCE, Geometry
 from hssl_ray.method.groups import Group, distance_matrix
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: the step of splitmix64
 _MIX1 = np.uint64(0xBF58476D1CE4E5B9)
 _MIX2 = np.uint64(0x94D049BB133111EB)
 
-DRAW_COLUMNS = 5  # most uniforms one image's draw uses: g0, and two coordinates each for g1 and g2
+DRAW_COLUMNS = 7  # most uniforms one image's draw uses: g0, and three coordinates each for g1 and g2
 
 
 class Stream(IntEnum):
@@ -29,6 +29,7 @@ class Stream(IntEnum):
 
     ORDER = 0
     PAIRS = 1
+    DIAGNOSTICS = 2
 
 
 @dataclass(frozen=True)
@@ -57,26 +58,37 @@ def permutation(seed: int, epoch: int, n: int) -> Tensor:
     return torch.from_numpy(np.argsort(keys, kind="stable"))
 
 
-def pair_draw(group: Group, u: Tensor, base_size: int = 1, max_distance: float | None = None) -> Draw:
+def pair_draw(
+    group: Group,
+    u: Tensor,
+    base_size: int = 1,
+    max_distance: float | None = None,
+    min_distance: float | None = None,
+) -> Draw:
     """Group elements for H-SSL, and for A-SSL on matched augmentations (§4.3, App. A).
 
-    g1 is uniform over the elements where a base fits; g2 is uniform over those of them within `max_distance` of g1. A
-    cyclic group's base location g0 is uniform; a window's is 0, the one place from which every shift stays inside.
+    g1 is uniform over the elements where a base fits and that have a partner: another such element from
+    `min_distance` to `max_distance` away. g2 is uniform over the partners of g1. The base location g0 is uniform along
+    a lifted axis without ends; a window's is 0, the one place from which every shift stays inside.
 
     Args:
         u: uniforms (N, 3) or wider.
         max_distance: largest topographic distance in the units of `Geometry.distance`; None for no bound.
+        min_distance: smallest topographic distance; None for no bound. Above 0, g1 and g2 always differ; equal to
+            `max_distance`, the distance is exact.
 
     Raises:
-        ValueError: the base does not fit the group, or the bound is negative.
+        ValueError: the base does not fit the group, a bound is negative, or no element has a partner.
     """
-    if max_distance is not None and max_distance < 0:
-        raise ValueError(f"max_distance: must be at least 0, got {max_distance:g}")
-    origins, partners, counts = _partners(group.geometry, group.origins(base_size), max_distance)
-    first = _choose(u[:, 1], torch.tensor(len(origins)))
-    second = _choose(u[:, 2], counts[first])
-    g0 = _choose(u[:, 0], torch.tensor(group.order)) if group.geometry.cyclic else torch.zeros_like(first)
-    return Draw(g0, origins[first], partners[first, second])
+    for name, bound in (("max_distance", max_distance), ("min_distance", min_distance)):
+        if bound is not None and bound < 0:
+            raise ValueError(f"{name}: must be at least 0, got {bound:g}")
+    table = _pairs(group.geometry, tuple(group.origins(base_size).tolist()), base_size, min_distance, max_distance)
+    first = _choose(u[:, 1], torch.tensor(len(table.elements)))
+    second = _choose(u[:, 2], table.counts[first])
+    turns = group.lifted_order if group.geometry.cyclic else 1
+    g0 = _choose(u[:, 0], torch.tensor(turns)) * group.geometry.cells
+    return Draw(g0, table.elements[first], table.partners[first, second])
 
 
 def augmentation_draw(group: Group, u: Tensor, base_size: int = 1) -> Draw:
@@ -84,14 +96,15 @@ def augmentation_draw(group: Group, u: Tensor, base_size: int = 1) -> Draw:
     g2 independent draws from `Group.augmentation`.
 
     Args:
-        u: uniforms (N, DRAW_COLUMNS) or wider.
+        u: uniforms (N, 5) or wider; (N, 7) for products, which take a third coordinate from the columns after.
 
     Raises:
         ValueError: the base does not fit the group.
     """
     origins = group.origins(base_size)
     g0 = origins[_choose(u[:, 0], torch.tensor(len(origins)))]
-    return Draw(g0, group.augmentation(u[:, 1:3]), group.augmentation(u[:, 3:5]))
+    first, second = (torch.cat([u[:, k : k + 2], u[:, third : third + 1]], dim=1) for k, third in ((1, 5), (3, 6)))
+    return Draw(g0, group.augmentation(first), group.augmentation(second))
 
 
 def _choose(u: Tensor, count: Tensor) -> Tensor:
@@ -99,20 +112,32 @@ def _choose(u: Tensor, count: Tensor) -> Tensor:
     return torch.minimum((u * count).long(), count - 1)
 
 
+@dataclass(frozen=True)
+class _Pairs:
+    """Elements that have a partner (P,), the partners of each, padded (P, Q), and how many they are (P,)."""
+
+    elements: Tensor
+    partners: Tensor
+    counts: Tensor
+
+
 @lru_cache(maxsize=64)
-def _partner_table(geometry: Geometry, origins: tuple[int, ...], max_distance: float | None) -> tuple[Tensor, Tensor]:
+def _pairs(
+    geometry: Geometry, origins: tuple[int, ...], base_size: int, low: float | None, high: float | None
+) -> _Pairs:
+    geometry.check_shell(base_size, low, high)
     index = torch.tensor(origins)
     distances = distance_matrix(geometry)[index][:, index]
-    within = torch.ones_like(distances, dtype=torch.bool) if max_distance is None else distances <= max_distance + 1e-9
-    order = torch.argsort(
-        within.logical_not().to(torch.uint8), dim=1, stable=True
-    )  # partners first, in order of element
-    return index[order], within.sum(1)
-
-
-def _partners(geometry: Geometry, origins: Tensor, max_distance: float | None) -> tuple[Tensor, Tensor, Tensor]:
-    """Origins (P,), the elements each may be paired with (P, P), padded, and how many they are (P,)."""
-    return origins, *_partner_table(geometry, tuple(origins.tolist()), max_distance)
+    within = torch.ones_like(distances, dtype=torch.bool)
+    if low is not None:
+        within &= distances >= low - TOLERANCE
+    if high is not None:
+        within &= distances <= high + TOLERANCE
+    # partners first, in order of element
+    order = torch.argsort(within.logical_not().to(torch.uint8), dim=1, stable=True)
+    counts = within.sum(1)
+    some = counts > 0
+    return _Pairs(index[some], index[order[some]], counts[some])
 
 
 def _mix(x: NDArray[np.uint64]) -> NDArray[np.uint64]:

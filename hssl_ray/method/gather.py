@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
 
+_apart: ContextVar[bool] = ContextVar("_apart", default=False)
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """Inside, a rank computes by itself, as a process without a group: for what every rank already has in full."""
+    token = _apart.set(True)
+    try:
+        yield
+    finally:
+        _apart.reset(token)
+
 
 def world_size() -> int:
-    """Ranks of the process group; 1 without one."""
-    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+    """Ranks of the process group; 1 without one, and where a rank is `alone`."""
+    together = dist.is_available() and dist.is_initialized() and not _apart.get()
+    return dist.get_world_size() if together else 1
 
 
 class _AllGather(torch.autograd.Function):
@@ -38,6 +54,28 @@ def all_gather(x: Tensor) -> Tensor:
         return x
     gathered: Tensor = _AllGather.apply(x)  # type: ignore[no-untyped-call]
     return gathered
+
+
+def all_views(h1: Tensor, h2: Tensor) -> Tensor:
+    """Both views (n, D) of every rank's images in at least float32, (N, 2, D), N of all ranks.
+
+    Raises:
+        ValueError: shapes differ, or fewer than two images.
+    """
+    check_views(h1, h2)
+    views = all_gather(torch.stack([h1, h2], dim=1).to(torch.promote_types(h1.dtype, torch.float32)))
+    if len(views) < 2:
+        raise ValueError(f"views: the objective needs at least 2 images, got {len(views)}")
+    return views
+
+
+def check_views(h1: Tensor, h2: Tensor) -> None:
+    """
+    Raises:
+        ValueError: they are not two batches of vectors of one shape.
+    """
+    if h1.shape != h2.shape or h1.dim() != 2:
+        raise ValueError(f"views: must be two (N, D) batches of one shape, got {tuple(h1.shape)} and {tuple(h2.shape)}")
 
 
 def all_reduce_sum(x: Tensor) -> Tensor:

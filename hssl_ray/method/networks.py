@@ -18,6 +18,7 @@ from hssl_ray.method.architecture import (
     Layer,
     PoolProbe,
     ResidualBlock,
+    StageSpec,
 )
 from hssl_ray.method.blocks import (
     Dense,
@@ -28,8 +29,11 @@ from hssl_ray.method.blocks import (
     SpatialMean,
     SplitParts,
 )
+from hssl_ray.method.criterion import build_criterion
+from hssl_ray.method.criterion_spec import CriterionSpec
 from hssl_ray.method.geometry import Geometry, GroupName
 from hssl_ray.method.groups import Group, build_group
+from hssl_ray.method.layerwise import StageLoss
 from hssl_ray.method.layout import spatial_mean
 from hssl_ray.method.normalisation import BatchNorm
 from hssl_ray.method.steerable import GroupConv2d, GroupPool, LiftingConv2d
@@ -56,9 +60,12 @@ class NetworkConfig(Protocol):
     @property
     def grid(self) -> int: ...
     @property
-    def geometry(self) -> Geometry: ...
+    def layerwise(self) -> bool: ...
+    def geometry_on(self, feature_size: int) -> Geometry: ...
     @property
     def architecture(self) -> Architecture: ...
+    @property
+    def criterion(self) -> CriterionSpec: ...
     @property
     def data(self) -> ImageInfo: ...
 
@@ -68,16 +75,36 @@ class Network(nn.Module):
     classes).
 
     The forward pass is the backbone's. Whoever probes a representation without training it gives the probe
-    `z.detach()`.
+    `z.detach()`. `groups` are the group as it acts on the map of each stage that has a loss: every stage's if the
+    network learns layerwise, else the last one's alone. `stage_losses` belong to all of these stages but the last.
     """
 
-    def __init__(self, architecture: Architecture, group: Group, *, grid: int, base_size: int, classes: int) -> None:
+    def __init__(
+        self,
+        architecture: Architecture,
+        groups: Sequence[Group],
+        criterion: CriterionSpec,
+        *,
+        grid: int,
+        base_size: int,
+        classes: int,
+    ) -> None:
         super().__init__()
         self.architecture = architecture
-        self.group = group
+        self.groups = groups
+        self.group = group = groups[-1]
         self.backbone = build_backbone(architecture, group)
         self.projection_head = build_projection_head(architecture, base_size)
         self.probe = build_probe(architecture, group, grid, classes)
+        self.criterion = build_criterion(criterion, architecture.head_sizes[-1])
+        stages = architecture.stage_specs(grid)
+        self.stage_losses = nn.ModuleList(
+            StageLoss(
+                build_projection_head(architecture, base_size, stage.channels),
+                build_criterion(criterion, architecture.stage_head_sizes(stage.channels)[-1]),
+            )
+            for stage in stages[-len(groups) : -1]
+        )
 
     def forward(self, x: Tensor) -> Tensor:
         """z = f(x)."""
@@ -95,14 +122,24 @@ class Network(nn.Module):
 
 def build_network(config: NetworkConfig) -> Network:
     """One trial's network. Its weights depend on the configuration alone; the global generator stays as it was."""
-    stride = config.architecture.stage_specs(config.grid)[-1].stride
-    image_size = min(config.data.size, config.grid)
-    group = build_group(config.group, config.geometry, image_size=image_size, stride=stride)
+    stages = config.architecture.stage_specs(config.grid)
+    groups = [_stage_group(config, stage) for stage in (stages if config.layerwise else stages[-1:])]
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(config.seed)
         return Network(
-            config.architecture, group, grid=config.grid, base_size=config.base_size, classes=config.data.classes
+            config.architecture,
+            groups,
+            config.criterion,
+            grid=config.grid,
+            base_size=config.base_size,
+            classes=config.data.classes,
         )
+
+
+def _stage_group(config: NetworkConfig, stage: StageSpec) -> Group:
+    """The group as it acts on a stage's feature map."""
+    image_size = min(config.data.size, config.grid)
+    return build_group(config.group, config.geometry_on(stage.feature_size), image_size=image_size, stride=stage.stride)
 
 
 class Backbone(nn.Module):
@@ -172,16 +209,17 @@ def _build_shortcut(spec: ConvSpec | None) -> nn.Module | None:
     return None if spec is None else PointwiseConv2d(spec.in_channels, spec.out_channels, stride=spec.stride)
 
 
-def build_projection_head(architecture: Architecture, base_size: int) -> nn.Sequential:
+def build_projection_head(architecture: Architecture, base_size: int, channels: int | None = None) -> nn.Sequential:
     """h of Eq. 3: linear layers, BatchNorm after each, ReLU between. No biases: BatchNorm would take them out.
 
-    A ResNet's fibers pass a BatchNorm first.
+    A ResNet's fibers pass a BatchNorm first. `channels`: of the stage that the head is for; None for z.
     """
-    width = architecture.feature_channels * base_size
+    channels = channels or architecture.feature_channels
+    width = channels * base_size
     modules: list[nn.Module] = [BatchNorm(width)] if architecture.head_norm else []
-    last = len(architecture.head_sizes) - 1
-    for index, size in enumerate(architecture.head_sizes):
-        modules += [nn.Linear(width, size, bias=False), BatchNorm(size, relu=index < last)]
+    sizes = architecture.stage_head_sizes(channels)
+    for index, size in enumerate(sizes):
+        modules += [nn.Linear(width, size, bias=False), BatchNorm(size, relu=index < len(sizes) - 1)]
         width = size
     return nn.Sequential(*modules)
 

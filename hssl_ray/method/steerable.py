@@ -29,6 +29,7 @@ def hermite_basis(
     *,
     mult: float = 1.2,
     max_order: int = 4,
+    angles: Sequence[float] = (0.0,),
 ) -> Tensor:
     """Hermite-Gaussian functions sampled at several scales, float64 (F, S, k, k), F = effective_size**2.
 
@@ -39,6 +40,10 @@ def hermite_basis(
     zero beyond. Each function is divided by its norm at the first scale, so scales must be ascending for that to be
     the smallest. Kind A takes all n, m < effective_size; kind B the pairs n + m <= max_order at s, s/mult, s/mult**2,
     ... until F are found.
+
+    Args:
+        angles: turns of the functions, counter-clockwise in radians; of several, all scales of the first come first,
+            (F, angles * S, k, k). Each is sampled at turned places, not interpolated, on the same square.
 
     Raises:
         ValueError: an even kernel, a size below 1, scales not ascending, or a support of one cell for more than one
@@ -51,7 +56,8 @@ def hermite_basis(
     if not scales or scales[0] <= 0 or any(a >= b for a, b in pairwise(scales)):
         raise ValueError(f"scales: must be positive and ascending, got {tuple(scales)}")
     orders = function_orders(effective_size, kind, mult=mult, max_order=max_order)
-    basis = torch.stack([_one_scale(kernel_size, s, s / scales[-1], orders) for s in scales], dim=1)
+    samples = [_one_scale(kernel_size, s, s / scales[-1], orders, angle) for angle in angles for s in scales]
+    basis = torch.stack(samples, dim=1)
     norm = basis[:, :1].square().sum((2, 3), keepdim=True).sqrt()
     if not bool((norm > 1e-12).all()):
         raise ValueError(
@@ -71,16 +77,21 @@ def function_orders(
     return [(n, m, mult**r) for r in range(repeats) for n, m in pairs][: effective_size**2]
 
 
-def _one_scale(kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]]) -> Tensor:
+def _one_scale(
+    kernel_size: int, scale: float, share: float, orders: list[tuple[int, int, float]], angle: float
+) -> Tensor:
     """The functions (n, m, divisor of the scale) on one scale's support, zero-padded: (F, k, k)."""
     support = int(kernel_size * share) // 2 * 2 + 1
     x = torch.linspace(-(support // 2), support // 2, support, dtype=torch.float64)
-    lines: dict[tuple[int, float], Tensor] = {}
+    cos, sin = math.cos(angle), math.sin(angle)
+    places = cos * x[:, None] + sin * x, cos * x - sin * x[:, None]  # rows and columns before the turn
+    factors: dict[tuple[int, int, float], Tensor] = {}
     for n, m, divisor in orders:
-        for order in (n, m):
-            s = scale / divisor
-            lines[order, divisor] = torch.exp(-(x**2) / (2 * s**2)) / s * hermite_polynomial(x / s, order)
-    planes = torch.stack([lines[m, d][:, None] * lines[n, d][None, :] for n, m, d in orders])  # (F, y, x)
+        s = scale / divisor
+        for axis, order in ((0, m), (1, n)):
+            at = places[axis]
+            factors[axis, order, divisor] = torch.exp(-(at**2) / (2 * s**2)) / s * hermite_polynomial(at / s, order)
+    planes = torch.stack([factors[0, m, d] * factors[1, n, d] for n, m, d in orders])  # (F, y, x)
     margin = (kernel_size - support) // 2
     return F.pad(planes, (margin,) * 4)
 
@@ -91,6 +102,11 @@ def hermite_polynomial(x: Tensor, order: int) -> Tensor:
     for n in range(order):
         before, here = here, x * here - n * before
     return here
+
+
+def lifted_basis(kernel_size: int, effective_size: int, group: Group) -> Tensor:
+    """The functions of each lifted element, float64 (F, G, k, k)."""
+    return group.lift_basis(hermite_basis(kernel_size, effective_size, group.scales, angles=group.angles))
 
 
 class _SteerableConv2d(nn.Module):
@@ -115,7 +131,7 @@ class _SteerableConv2d(nn.Module):
         self.group = group
         self.stride = stride
         self.padding = padding
-        basis = group.lift_basis(hermite_basis(kernel_size, effective_size, group.scales))  # (F, G, k, k)
+        basis = lifted_basis(kernel_size, effective_size, group)  # (F, G, k, k)
         self.register_buffer("basis", basis.to(torch.get_default_dtype()), persistent=False)
         self.margins = [_margin(basis[:, g]) for g in range(group.lifted_order)]
 
@@ -229,4 +245,4 @@ class GroupPool(nn.Module):
     """Maximum over the lifted axis, Z2 x G -> Z2:  (N, C, G, H, W) -> (N, C, H, W)."""
 
     def forward(self, z: Tensor) -> Tensor:
-        return z.amax(2)
+        return z.permute(2, 0, 3, 4, 1).amax(0).permute(0, 3, 1, 2)  # channels last, and so its gradient

@@ -20,6 +20,7 @@ from hssl_ray.report.statistics import (
     verdict,
     welch_difference,
 )
+from hssl_ray.study.metrics import TABLES
 from hssl_ray.trial.config import TrialConfig
 
 Row = Mapping[str, Any]
@@ -41,8 +42,23 @@ def compare(results: pa.Table, question: Question) -> Comparison:
     for row in rows:
         setting = tuple((field, row[field]) for field in varying)
         settings.setdefault(setting, {}).setdefault(row["method"], []).append(row)
-    pairs = _with_holm([_pair(setting, methods, question) for setting, methods in settings.items()], question)
+    pairs = with_holm([_planned_pair(setting, methods, question) for setting, methods in settings.items()], question)
     return Comparison(question, tuple(pairs), tuple(_notes(pairs, rows, question)))
+
+
+def pair_of(label: str, settings: Mapping[str, Any], methods: Mapping[str, list[Row]], question: Question) -> Pair:
+    """The cells of one setting from the trials of each method, gains over frozen, and the question's answer."""
+    cells = {method: _cell(rows, dict(settings), question) for method, rows in methods.items()}
+    frozen = cells.get("frozen")
+    if frozen:
+        for method in set(cells) & set(SSL_METHODS):
+            gain = answer_of(frozen, cells[method], question)
+            cells[method] = replace(cells[method], gain=gain)
+    baseline, against = cells.pop(question.baseline, None), cells.pop(question.against, None)
+    answer = answer_of(baseline, against, question) if baseline and against else None
+    notes = _seed_notes(baseline, against, answer)
+    notes += [note for cell in (baseline, against, *cells.values()) if cell for note in _cell_notes(cell)]
+    return Pair(label, dict(settings), baseline, against, tuple(cells.values()), answer, tuple(notes))
 
 
 def difference_of(baseline: Cell, against: Cell) -> Difference | None:
@@ -66,11 +82,11 @@ def cell_curves(history: pa.Table, confidence: float = 0.95) -> pa.Table:
 
     Args:
         history: (trial_id, cell, method, seed, epoch, metric, value), as `study.results.history_table` gives it.
-            Null and non-finite values are left out; std, low and high are null where n is 1.
+            Null and non-finite values and `TABLES` are left out; std, low and high are null where n is 1.
     """
     points: dict[tuple[str, str, int], list[float]] = {}
     for row in history.select(["cell", "epoch", "metric", "value"]).to_pylist():
-        if row["value"] is not None and math.isfinite(row["value"]):
+        if row["value"] is not None and math.isfinite(row["value"]) and not row["metric"].startswith(TABLES):
             points.setdefault((row["cell"], row["metric"], int(row["epoch"])), []).append(row["value"])
     curves = []
     for (cell, metric, epoch), values in sorted(points.items()):
@@ -114,18 +130,9 @@ def _varying(rows: Sequence[Row], question: Question) -> list[str]:
     return [f for f in fields if f not in left_out and (f == "group" or len({row[f] for row in rows}) > 1)]
 
 
-def _pair(setting: Setting, methods: Mapping[str, list[Row]], question: Question) -> Pair:
-    cells = {method: _cell(rows, dict(setting), question) for method, rows in methods.items()}
-    frozen = cells.get("frozen")
-    if frozen:
-        for method in set(cells) & set(SSL_METHODS):
-            gain = _answer(frozen, cells[method], question)
-            cells[method] = replace(cells[method], gain=gain)
-    baseline, against = cells.pop(question.baseline, None), cells.pop(question.against, None)
-    answer = _answer(baseline, against, question) if baseline and against else None
-    notes = [*_partner_notes(baseline, against, question), *_seed_notes(baseline, against, answer)]
-    notes += [note for cell in (baseline, against, *cells.values()) if cell for note in _cell_notes(cell)]
-    return Pair(_label(setting), dict(setting), baseline, against, tuple(cells.values()), answer, tuple(notes))
+def _planned_pair(setting: Setting, methods: Mapping[str, list[Row]], question: Question) -> Pair:
+    pair = pair_of(_label(setting), dict(setting), methods, question)
+    return replace(pair, notes=(*_partner_notes(pair.baseline, pair.against, question), *pair.notes))
 
 
 def _cell(rows: list[Row], setting: dict[str, Any], question: Question) -> Cell:
@@ -181,7 +188,8 @@ def _welch(baseline: Cell, against: Cell) -> Difference | None:
     return welch_difference(baseline.summary, against.summary)
 
 
-def _answer(baseline: Cell, against: Cell, question: Question) -> Answer | None:
+def answer_of(baseline: Cell, against: Cell, question: Question) -> Answer | None:
+    """What the difference of two cells decides at the question's margin; None where there is no difference."""
     difference = difference_of(baseline, against)
     if difference is None:
         return None
@@ -200,7 +208,7 @@ def _answer(baseline: Cell, against: Cell, question: Question) -> Answer | None:
     )
 
 
-def _with_holm(pairs: list[Pair], question: Question) -> list[Pair]:
+def with_holm(pairs: list[Pair], question: Question) -> list[Pair]:
     """The pairs with p values corrected for how many questions the study asks, where it asks several."""
     answers = [pair.answer for pair in pairs if pair.answer]
     if len(answers) < 2:
@@ -243,7 +251,7 @@ def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | No
     notes = []
     alone = sorted(baseline.values.keys() ^ against.values.keys())
     if answer.difference.design == "welch":
-        notes.append("the methods were planned with different seeds, so they are compared unpaired (Welch)")
+        notes.append("the methods have different seeds, so they are compared unpaired (Welch)")
     elif alone:
         notes.append(f"compared on seeds {_listed(common)}; only one method has finished on {_listed(alone)}")
     if answer.difference.spread == 0:
@@ -270,14 +278,17 @@ def _notes(pairs: Sequence[Pair], rows: Sequence[Row], question: Question) -> li
     for method in (question.baseline, question.against):
         if not any(row["method"] == method for row in rows):
             notes.append(f"the study has no {method} cell, so there is nothing to compare")
-    answers = [pair.answer for pair in pairs if pair.answer]
-    changed = [
-        pair.label for pair in pairs if pair.answer and pair.answer.verdict_holm not in (None, pair.answer.verdict)
-    ]
-    if len(answers) > 1:
-        effect = f"would change the verdict of {_listed(changed)}" if changed else "changes no verdict"
-        notes.append(f"{len(answers)} pairs, each judged alone; Holm's correction for asking so many {effect}")
-    return notes
+    return notes + holm_notes(pairs)
+
+
+def holm_notes(pairs: Sequence[Pair]) -> list[str]:
+    """What asking several questions does to the verdicts of pairs that `with_holm` gave."""
+    answered = [pair for pair in pairs if pair.answer]
+    if len(answered) < 2:
+        return []
+    changed = [p.label for p in answered if p.answer and p.answer.verdict_holm not in (None, p.answer.verdict)]
+    effect = f"would change the verdict of {_listed(changed)}" if changed else "changes no verdict"
+    return [f"{len(answered)} pairs, each judged alone; Holm's correction for asking so many {effect}"]
 
 
 def _listed(items: Iterable[object]) -> str:

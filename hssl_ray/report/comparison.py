@@ -193,15 +193,16 @@ def _pair(pair: Pair) -> dict[str, Any]:
     return {
         "setting": pair.label,
         "settings": pair.settings,
-        "baseline": pair.baseline and _cell(pair.baseline),
-        "against": pair.against and _cell(pair.against),
-        "references": [_cell(cell) for cell in pair.references],
-        "answer": pair.answer and _answer(pair.answer),
+        "baseline": pair.baseline and cell_json(pair.baseline),
+        "against": pair.against and cell_json(pair.against),
+        "references": [cell_json(cell) for cell in pair.references],
+        "answer": pair.answer and answer_json(pair.answer),
         "notes": list(pair.notes),
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
+def cell_json(cell: Cell) -> dict[str, Any]:
+    """A cell as the JSON of comparisons and of the paper's tables has it."""
     return {
         "cell": cell.name,
         "method": cell.method,
@@ -210,7 +211,7 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "std": cell.summary and cell.summary.std,
         "n": len(cell.values),
         "planned": len(cell.seeds),
-        "interval": _interval(cell.interval),
+        "interval": interval_json(cell.interval),
         "values": {str(seed): value for seed, value in cell.values.items()},
         "suggestions": cell.suggestions,
         "gain_over_frozen": cell.gain and _estimate(cell.gain),
@@ -219,16 +220,17 @@ def _cell(cell: Cell) -> dict[str, Any]:
             "mean": cell.paper.printed.mean,
             "std": cell.paper.printed.std,
             "difference": cell.summary and cell.summary.mean - cell.paper.printed.mean,
-            "interval": _interval(cell.paper_interval),
+            "interval": interval_json(cell.paper_interval),
             "departures": list(cell.paper.departures),
         },
     }
 
 
-def _answer(answer: Answer) -> dict[str, Any]:
+def answer_json(answer: Answer) -> dict[str, Any]:
+    """An answer as the JSON of comparisons and of the paper's tables has it."""
     return {
         **_estimate(answer),
-        "equivalence_interval": _interval(answer.equivalence_interval),
+        "equivalence_interval": interval_json(answer.equivalence_interval),
         "p_different": answer.p_different,
         "p_equivalent": answer.p_equivalent,
         "verdict": answer.verdict,
@@ -248,9 +250,10 @@ def _estimate(answer: Answer) -> dict[str, Any]:
         "difference": difference.estimate,
         "design": difference.design,
         "n": difference.n,
-        "interval": _interval(answer.interval),
+        "interval": interval_json(answer.interval),
     }
 
 
-def _interval(interval: Interval | None) -> list[float] | None:
+def interval_json(interval: Interval | None) -> list[float] | None:
+    """`[low, high]`, or null."""
     return [interval.low, interval.high] if interval else None

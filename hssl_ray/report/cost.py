@@ -15,6 +15,8 @@ from hssl_ray.report.wording import NOTHING, TextTable, method_name
 SPEED = "perf/images_per_second"
 HEALTH = {
     "eval/equivariance_error": "equivariance error",
+    "eval/equivariance_error_pooled": "pooled",
+    "eval/loss_gap": "A-SSL to H-SSL loss gap",
     "eval/effective_rank": "effective rank",
     "eval/feature_std": "feature spread",
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import io
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 from xml.sax.saxutils import quoteattr
@@ -53,17 +54,38 @@ METHODS = {
 COLOURS = (INK, MUTED, GRID, BAND, *(colour for colour, _ in METHODS.values()))
 
 
+Paint = Callable[[Colour], str]
+"""Which of a colour's texts is drawn: its placeholder, which `to_svg` replaces, or the light theme's own."""
+
+
+def themed(colour: Colour) -> str:
+    """For SVG, which follows the page's theme."""
+    return colour.drawn
+
+
+def printed(colour: Colour) -> str:
+    """For pictures of pixels, on white."""
+    return colour.light
+
+
 def canvas(height: float) -> tuple[Figure, Axes]:
     """One set of axes, `height` inches high, themed."""
-    figure = Figure(figsize=(WIDTH, height), layout="constrained")
-    figure.patch.set_alpha(0)
-    axes = figure.add_subplot()
-    axes.patch.set_alpha(0)
-    axes.set_axisbelow(True)
-    for spine in axes.spines.values():
-        spine.set_color(GRID.drawn)
-    axes.tick_params(colors=MUTED.drawn, labelcolor=INK.drawn, length=3)
+    figure, (axes,) = canvases(height, 1)
     return figure, axes
+
+
+def canvases(height: float, count: int, paint: Paint = themed) -> tuple[Figure, list[Axes]]:
+    """Sets of axes side by side, `height` inches high."""
+    figure = Figure(figsize=(count * WIDTH, height), layout="constrained")
+    figure.patch.set_alpha(0)
+    several = [figure.add_subplot(1, count, number + 1) for number in range(count)]
+    for axes in several:
+        axes.patch.set_alpha(0)
+        axes.set_axisbelow(True)
+        for spine in axes.spines.values():
+            spine.set_color(paint(GRID))
+        axes.tick_params(colors=paint(MUTED), labelcolor=paint(INK), length=3)
+    return figure, several
 
 
 def to_svg(figure: Figure, label: str) -> str:
@@ -75,3 +97,10 @@ def to_svg(figure: Figure, label: str) -> str:
     for colour in COLOURS:
         svg = svg.replace(colour.drawn, f"var(--{colour.name}, {colour.light})")
     return f'<svg role="img" aria-label={quoteattr(label)} {svg}'
+
+
+def to_png(figure: Figure) -> bytes:
+    """The figure on white, 200 pixels an inch; drawn with `printed` colours. The same figure, same bytes."""
+    picture = io.BytesIO()
+    figure.savefig(picture, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    return picture.getvalue()

@@ -53,6 +53,16 @@ def difference_figure(comparison: Comparison) -> str:
         return to_svg(figure, f"Difference {what} with intervals, and the margin")
 
 
+def difference_caption(question: Question) -> str:
+    """What stands under `difference_figure`."""
+    scale = Scale(question.metric)
+    margin = f"±{scale.margin(question.margin)}{scale.points}"
+    return (
+        f"Difference with intervals. Thick bar inside the shaded margin ({margin}): equivalent. "
+        "Thin bar clear of zero: different. Dots: single seeds."
+    )
+
+
 def seed_figure(pair: Pair, question: Question) -> str:
     """The seeds of a pair's cells and of its references: dots, mean and interval; a line joins what is compared."""
     scale = Scale(question.metric)

@@ -15,7 +15,14 @@ from hssl_ray.report import wording
 from hssl_ray.report.compare import cell_curves
 from hssl_ray.report.comparison import Comparison, Pair
 from hssl_ray.report.cost import cost_table, health_table, one_pass_against_two
-from hssl_ray.report.figures import ROWS, curve_figure, curve_metrics, difference_figure, seed_figure
+from hssl_ray.report.figures import (
+    ROWS,
+    curve_figure,
+    curve_metrics,
+    difference_caption,
+    difference_figure,
+    seed_figure,
+)
 from hssl_ray.report.progress import progress
 from hssl_ray.report.wording import NOTHING, Scale, TextTable
 from hssl_ray.trial.config import TrialConfig
@@ -68,8 +75,9 @@ def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: S
         progress=progress(results, info.name),
         pairs=wording.pair_table(comparison),
         cells=wording.cell_table(comparison),
-        gaps=wording.gap_table(comparison) if comparison.gaps else None,
+        gaps=wording.gap_table(comparison.gaps) if comparison.gaps else None,
         overview=inline(difference_figure(comparison)) if answered else None,
+        caption=difference_caption(comparison.question),
         beyond=max(0, answered - ROWS),
         sections=[_section(pair, comparison, curves) for pair in comparison.pairs[:DRAWN]],
         left_out=len(comparison.pairs[DRAWN:]),

@@ -1,18 +1,21 @@
-"""The paper's Table 1 as data, and how far a study's cell is from the setting that made each number."""
+"""The paper's Tables 1 and 2 as data, and how far a study's cell is from the setting that made each number."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from hssl_ray.data.catalog import CATALOG
+from hssl_ray.report.readings import PAIRS
 from hssl_ray.report.statistics import Summary
 
 RUNS = 3  # "mean ± std over 3 runs"
 
-# Top-1 test accuracy in percent: (data set, group) -> method -> mean, std.
-TABLE_1: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
+Printed = dict[tuple[str, str], dict[str, tuple[float, float]]]
+"""Top-1 test accuracy in percent: (data set, group) -> method -> mean, std."""
+
+TABLE_1: Printed = {
     ("mnist", "rotation"): {
         "a_ssl": (68.2, 2.5), "h_ssl": (70.3, 5.4), "frozen": (87.2, 0.8), "supervised": (99.4, 0.1),
     },
@@ -39,6 +42,19 @@ TABLE_1: dict[tuple[str, str], dict[str, tuple[float, float]]] = {
     },
 }  # fmt: skip
 
+# Without equivariance: an MLP whose output is read as 16 fibers, CNNs with 6 times the channels.
+TABLE_2: Printed = {
+    ("mnist", "translation"): {
+        "a_ssl": (87.6, 0.2), "h_ssl": (58.2, 0.5), "frozen": (83.0, 0.8), "supervised": (98.6, 0.1),
+    },
+    ("mnist", "scale"): {
+        "a_ssl": (95.2, 0.1), "h_ssl": (87.2, 2.4), "frozen": (87.2, 0.6), "supervised": (99.3, 0.1),
+    },
+    ("cifar10", "scale"): {
+        "a_ssl": (53.6, 0.2), "h_ssl": (37.5, 0.1), "frozen": (43.6, 0.3), "supervised": (67.9, 2.1),
+    },
+}  # fmt: skip
+
 METRIC = "probe/top1"  # the detached classifier trained alongside
 MADE_FROM = {"mnist-mini": "mnist"}  # subsets, whose cells are shown beside the full set's
 BACKBONE = {"mnist": "mnist_cnn", "cifar10": "resnet20", "tiny-imagenet": "resnet18"}
@@ -52,7 +68,22 @@ SETTINGS: dict[str, Any] = {  # §4.4, for every data set
     "batch_size": 4096,
 }
 PAIR_SETTINGS: dict[str, Any] = {"objective": "info_nce", "temperature": 0.1}  # where there are pairs to contrast
-BASE_SETTINGS: dict[str, Any] = {"base_size": 1, "max_distance": None}  # Table 1; Fig. 3 varies them
+BASE_SETTINGS: dict[str, Any] = {"base_size": 1, "max_distance": None}  # both tables; Fig. 3 varies them
+
+
+class RowKey(NamedTuple):
+    """A row of a table: the network and the transformation. `structure` is `none` for the twins of Table 2."""
+
+    dataset: str
+    group: str
+    backbone: str
+    structure: str = "equivariant"
+
+    @property
+    def label(self) -> str:
+        """What tells the row from the others, without what follows from its data set."""
+        own = "" if self.backbone == paper_backbone(self.dataset, self.group, self.structure) else f" {self.backbone}"
+        return f"{self.dataset} {self.group}{own}{' without structure' if self.structure == 'none' else ''}"
 
 
 @dataclass(frozen=True)
@@ -63,28 +94,61 @@ class PaperCell:
     departures: tuple[str, ...]
 
 
+def paper_backbone(dataset: str, group: str, structure: str) -> str | None:
+    """The network of a data set (App. A), by that of the full set for a subset of it; None where there is none."""
+    if structure == "none" and group == "translation":
+        return "mlp"
+    return BACKBONE.get(MADE_FROM.get(dataset, dataset))
+
+
+def paper_rows(structure: str) -> list[RowKey]:
+    """The rows of Table 1 (`equivariant`) or Table 2 (`none`), in the paper's order."""
+    printed = TABLE_2 if structure == "none" else TABLE_1
+    return [RowKey(d, g, str(paper_backbone(d, g, structure)), structure) for d, g in printed]
+
+
+def printed_number(key: RowKey, method: str) -> Summary | None:
+    """The printed mean and deviation of a cell, as fractions; None where the paper has no such cell."""
+    table = TABLE_2 if key.structure == "none" else TABLE_1
+    found = table.get((key.dataset, key.group), {}).get(method)
+    return Summary(round(found[0] / 100, 4), round(found[1] / 100, 4), RUNS) if found else None
+
+
 def paper_cell(method: str, settings: Mapping[str, Any], metric: str) -> PaperCell | None:
-    """The number printed for this cell of Table 1; None where the paper has none (f_ssl, other base sizes, ...).
+    """The number printed for this cell; None where the paper has none (f_ssl, other base sizes, ...).
 
     Args:
         settings: values of `TrialConfig` fields; those absent are taken to be the paper's.
     """
     dataset = str(settings.get("dataset"))
-    full = MADE_FROM.get(dataset, dataset)
-    printed = TABLE_1.get((full, str(settings.get("group"))), {}).get(method)
-    has_pairs = method in ("a_ssl", "h_ssl")
-    if printed is None or (has_pairs and _departures(settings, BASE_SETTINGS)):
+    key = RowKey(MADE_FROM.get(dataset, dataset), str(settings.get("group")), "", structure_of(settings))
+    printed = printed_number(key, method)
+    if printed is None or (method in PAIRS and _departures(settings, BASE_SETTINGS)):
         return None
-    wanted = {"dataset": full, "backbone": BACKBONE[full], "epochs": EPOCHS[full], **SETTINGS}
-    wanted |= PAIR_SETTINGS if has_pairs else {}
+    return PaperCell(printed, departures(method, settings, metric))
+
+
+def departures(method: str, settings: Mapping[str, Any], metric: str) -> tuple[str, ...]:
+    """In what a cell departs from §4.4 and App. A. Epochs and images are named where the paper has no such data set."""
+    dataset, group = str(settings.get("dataset")), str(settings.get("group"))
+    full = MADE_FROM.get(dataset, dataset)
+    wanted: dict[str, Any] = {"dataset": full, "backbone": paper_backbone(dataset, group, structure_of(settings))}
+    wanted |= {"epochs": EPOCHS.get(full), **SETTINGS}
+    wanted |= {**PAIR_SETTINGS, **BASE_SETTINGS} if method in PAIRS else {}
     wanted |= {"augmentation": "paper"} if method == "a_ssl" else {}
-    departures = _departures(settings, wanted)
+    if full not in BACKBONE:
+        del wanted["backbone"]
+    found = _departures(settings, wanted)
     if settings.get("train_images") not in (None, CATALOG[full].train_images):
-        departures.append(f"train_images={settings['train_images']}")
+        found.append(f"train_images={settings['train_images']}")
     if metric != METRIC:
-        departures.append(f"metric={metric}")
-    mean, std = printed
-    return PaperCell(Summary(mean / 100, std / 100, RUNS), tuple(departures))
+        found.append(f"metric={metric}")
+    return tuple(found)
+
+
+def structure_of(settings: Mapping[str, Any]) -> str:
+    """Whether a trial's network is equivariant or a twin of Table 2."""
+    return str(settings.get("structure", "equivariant"))
 
 
 def _departures(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:

@@ -5,9 +5,11 @@ The terminal, the page and the tracking server show these same tables.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from hssl_ray.report.comparison import Answer, Cell, Comparison, Pair, Question
+from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
 from hssl_ray.report.statistics import Interval, Summary
 
 METHOD_NAMES = {"a_ssl": "A-SSL", "f_ssl": "F-SSL", "h_ssl": "H-SSL", "frozen": "frozen", "supervised": "supervised"}
@@ -23,11 +25,12 @@ KINDS = {
 
 @dataclass(frozen=True)
 class TextTable:
-    """A table whose cells are plain text."""
+    """A table whose cells are plain text. `strong` are the cells (row, column) to stand out, where there is a way."""
 
     title: str
     header: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
+    strong: frozenset[tuple[int, int]] = frozenset()
 
     def __post_init__(self) -> None:
         assert all(len(row) == len(self.header) for row in self.rows), self.title
@@ -103,7 +106,7 @@ def tables(comparison: Comparison) -> list[TextTable]:
     """What there is to show: pairs, cells, and trials without a result (the last two only if any)."""
     shown = [pair_table(comparison), cell_table(comparison)]
     if comparison.gaps:
-        shown.append(gap_table(comparison))
+        shown.append(gap_table(comparison.gaps))
     return shown
 
 
@@ -138,8 +141,12 @@ def pair_table(comparison: Comparison) -> TextTable:
     return TextTable(f"{question.metric}{' in percent' if scale.percent else ''}, mean ± std", header, tuple(rows))
 
 
-def cell_table(comparison: Comparison) -> TextTable:
-    """One row per cell, baselines without pairs beside the others."""
+def cell_table(comparison: Comparison, *, paper_intervals: bool = False) -> TextTable:
+    """One row per cell, baselines without pairs beside the others.
+
+    Args:
+        paper_intervals: give the distance to the printed number with its interval.
+    """
     question = comparison.question
     scale = Scale(question.metric)
     interval = f"{100 * question.confidence:g} % interval"
@@ -151,17 +158,17 @@ def cell_table(comparison: Comparison) -> TextTable:
             f"{len(cell.values)} of {len(cell.seeds)}",
             scale.interval(cell.interval),
             _gain(cell, scale),
-            _paper(cell, scale),
+            _paper(cell, scale, with_interval=paper_intervals),
         )
         for pair in comparison.pairs
         for cell in pair.cells
     )
-    return TextTable("Cells: gain over a random frozen backbone, and the paper's Table 1", header, rows)
+    return TextTable("Cells: gain over a random frozen backbone, and the paper's tables", header, rows)
 
 
-def gap_table(comparison: Comparison) -> TextTable:
+def gap_table(gaps: Sequence[Gap]) -> TextTable:
     """Trials without a result, by name."""
-    rows = tuple((g.name, g.state, g.reason or NOTHING, g.trial_id) for g in comparison.gaps)
+    rows = tuple((g.name, g.state, g.reason or NOTHING, g.trial_id) for g in gaps)
     return TextTable("Trials without a result", ("trial", "state", "reason", "id"), rows)
 
 
@@ -184,14 +191,26 @@ def notes(comparison: Comparison) -> list[str]:
 
 def markdown(comparison: Comparison) -> str:
     """Headline, tables and notes, for places that show Markdown."""
-    parts = [_escaped(headline(comparison))]
-    for table in tables(comparison):
-        lines = ["| " + " | ".join(map(_escaped, row)) + " |" for row in (table.header, *table.rows)]
-        lines.insert(1, "|" + " --- |" * len(table.header))
-        parts.append(f"**{_escaped(table.title)}**\n\n" + "\n".join(lines))
-    listed = notes(comparison)
-    parts += ["\n".join(f"- {_escaped(note)}" for note in listed)] if listed else []
-    return "\n\n".join(parts) + "\n"
+    return markdown_page(headline(comparison), tables(comparison), notes(comparison))
+
+
+def markdown_page(headline: str, tables: Sequence[TextTable], notes: Sequence[str]) -> str:
+    """A sentence, tables with their titles, and a list of notes; aligned, for those who read it as text."""
+    parts = [_escaped(headline), *(f"**{_escaped(table.title)}**\n\n{markdown_table(table)}" for table in tables)]
+    parts += ["\n".join(f"- {_escaped(note)}" for note in notes)] if notes else []
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def markdown_table(table: TextTable) -> str:
+    """A table's lines without its title, strong cells bold."""
+    rows = [list(map(_escaped, table.header))]
+    for r, row in enumerate(table.rows):
+        cells = enumerate(map(_escaped, row))
+        rows.append([f"**{cell}**" if (r, column) in table.strong else cell for column, cell in cells])
+    widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
+    lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
+    return "\n".join(lines)
 
 
 def seeds_needed_text(answer: Answer | None) -> str:
@@ -244,19 +263,23 @@ def _gain(cell: Cell, scale: Scale) -> str:
     return f"{scale.change(cell.gain.difference.estimate)} {scale.change_interval(cell.gain.interval)}"
 
 
-def _paper(cell: Cell, scale: Scale) -> str:
+def _paper(cell: Cell, scale: Scale, *, with_interval: bool) -> str:
     """The printed number, and how far above it this cell is."""
     if cell.paper is None:
         return NOTHING
     printed = scale.summary(cell.paper.printed)
     if cell.summary is None:
         return printed
-    return f"{printed} (Δ {scale.change(cell.summary.mean - cell.paper.printed.mean)})"
+    delta = scale.change(cell.summary.mean - cell.paper.printed.mean)
+    if with_interval:
+        delta += f" {scale.change_interval(cell.paper_interval)}" if cell.paper_interval else ", no interval"
+    return f"{printed} (Δ {delta})"
 
 
 def _escaped(text: str) -> str:
-    """Text that Markdown shows as it is."""
-    return "".join(f"\\{c}" if c in "\\`*_{}[]<>#|!" else c for c in text.replace("\n", " "))
+    """Text that Markdown shows as it is. Only what would be markup is escaped: an interval's brackets are not."""
+    text = re.sub(r"[\\`*<>|]|^#|(?<![A-Za-z0-9])_|_(?![A-Za-z0-9])", r"\\\g<0>", text.replace("\n", " "))
+    return re.sub(r"[\[\]]", r"\\\g<0>", text) if re.search(r"\][(\[:]", text) else text
 
 
 def _minus(text: str) -> str:

@@ -8,15 +8,11 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load_file
 
 from hssl_ray.data.store import ImageSet
-from hssl_ray.method.networks import build_network
-from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.checkpoint import load_network
 from hssl_ray.trial.data import Images
 
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
 BATCH = 512
 
 
@@ -33,10 +29,7 @@ class CheckpointModel:
             pydantic.ValidationError: the config is not one of a trial.
             RuntimeError: the weights do not fit the config's network.
         """
-        self.config = TrialConfig.model_validate_json((folder / CONFIG).read_text(encoding="utf-8"))
-        self._network = build_network(self.config)
-        self._network.load_state_dict(load_file(folder / WEIGHTS))
-        self._network.eval()
+        self.config, self._network = load_network(folder)
 
     @torch.inference_mode()
     def predict(self, images: Any, params: dict[str, Any] | None = None) -> NDArray[np.float32]:

@@ -54,17 +54,13 @@ def expected_error(config: TrialConfig) -> Measured | None:
 
     A network without structure commutes with nothing on any grid, so there is nothing to expect of it.
     """
-    if not _has_quarter_turns(config) or config.structure == "none":
+    if not config.geometry.quarter_turns or config.structure == "none":
         return None
     away = off_centre(config.architecture, config.grid)
     if away == 0:
         return None
     measured = MEASURED[config.backbone]
     return measured[min(measured, key=lambda at: abs(at - away))]
-
-
-def _has_quarter_turns(config: TrialConfig) -> bool:
-    return config.group == "rotation"
 
 
 def _strided(architecture: Architecture) -> Iterator[ConvLayer | ResidualBlock]:

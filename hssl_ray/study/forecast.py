@@ -9,6 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
+from hssl_ray.method.criterion_spec import CONTRASTIVE
 from hssl_ray.study.even_grids import expected_error
 from hssl_ray.study.power import detectable_difference, equivalence_power, provable_margin, seeds_for_margin
 from hssl_ray.study.sections import Range, missing_package
@@ -26,7 +27,19 @@ FORWARD_PASSES: Mapping[str, int] = {"a_ssl": 2, "f_ssl": 1, "h_ssl": 1, "superv
 """Times a training step sends each image through the backbone: Eq. 5 has two augmented images, Eq. 6 and 7 have one."""
 
 _BACKWARD = 2  # a backward pass costs about two forward passes
-_LESS_IS_BETTER = {"train/loss", "train/probe_loss", "eval/equivariance_error", "perf/epoch_seconds"}
+_LESS_IS_BETTER = {
+    "train/loss",
+    "train/probe_loss",
+    "eval/equivariance_error",
+    "eval/equivariance_error_pooled",
+    "eval/loss_a_ssl",
+    "eval/loss_h_ssl",
+    "eval/loss_gap",
+    "eval/alignment",
+    "eval/uniformity",
+    "perf/epoch_seconds",
+    "perf/evaluation_seconds",
+}
 _MOST_CORNERS = 64
 
 
@@ -114,11 +127,16 @@ def training_gmac(config: TrialConfig) -> float:
 
 
 def checkpoint_bytes(config: TrialConfig) -> int:
-    """Bytes of one checkpoint: float32 weights of backbone, head and probe, with the optimiser's state for each."""
+    """Bytes of one checkpoint: float32 weights of backbone, head, probe and criterion, with the optimiser's state."""
     architecture = config.architecture
     head = architecture.head_parameters(config.base_size)
     probe = architecture.probe_parameters(config.grid, config.data.classes)
-    weights = architecture.cost(config.grid).parameters + head + probe
+    learned = config.criterion.parameters(architecture.head_sizes[-1])
+    if config.layerwise:
+        for stage in architecture.stage_specs(config.grid)[:-1]:
+            head += architecture.head_parameters(config.base_size, stage.channels)
+            learned += config.criterion.parameters(architecture.stage_head_sizes(stage.channels)[-1])
+    weights = architecture.cost(config.grid).parameters + head + probe + learned
     states = 2 if config.optimizer == "adamw" else 1
     return 4 * weights * (1 + states)
 
@@ -220,6 +238,9 @@ def _config_warnings(config: TrialConfig) -> Iterator[str]:
             f" layers, so A-SSL and H-SSL differ by construction: Eq. 1 is off by about {error.on_map:.2f} of the"
             f" feature map's norm, {error.pooled:.2f} after pooling (random weights); {exact} is exact"
         )
+    default = TrialConfig.model_fields["temperature"].default
+    if config.objective not in CONTRASTIVE and config.temperature != default:
+        yield f"temperature: {config.objective} has none, so {config.temperature:g} makes other trials of the same kind"
     images = config.train_images or config.data.train_images
     if (left := images - config.steps_per_epoch * config.batch_size) > images / 10:
         yield f"batch_size: {left:,} of {images:,} training images are left out of every epoch"

@@ -1,8 +1,8 @@
 """One study out of layers: a file, the files it extends, and `--set` overrides. The nearest layer wins.
 
 Layers are merged as trees, so every value keeps the place it came from. Mappings merge key by key, all else replaces.
-A trial's field lives in one of `base`, `grid` or `search.space`: a layer that places it takes it from where the layers
-below had put it, so that a study can move a field of its parent to its grid.
+A trial's field lives in one of `base`, `grid`, `cases` or `search.space`: a layer that places it takes it from where
+the layers below had put it, so that a study can move a field of its parent to its grid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from hssl_ray.study.yaml_source import STUDY_SUFFIXES, Node, Parsed, Position, n
 MAX_LAYERS = 16
 _KEY = re.compile(r"[A-Za-z0-9_-]+(\.[A-Za-z0-9_-]+)*")
 
-HOMES: tuple[tuple[str, ...], ...] = (("base",), ("grid",), ("search", "space"))
+HOMES: tuple[tuple[str, ...], ...] = (("base",), ("grid",), ("cases",), ("search", "space"))
 """Where a field of the trial may stand."""
 
 
@@ -28,7 +28,7 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Parsed:
     """The merged tree of a study file, without `extends`; and what is wrong with any layer or override."""
     layers, problems = _file_and_parents(path)
     for text in overrides:
-        tree, wrong = _override(text)
+        tree, wrong = read_override(text)
         problems += wrong
         layers += [tree] if tree is not None else []
     return Parsed(reduce(_merge, layers) if layers else None, problems)
@@ -71,12 +71,12 @@ def _parent(name: str, entry: Node) -> Parsed:
     return Parsed(None, [entry.at.problem("extends", f"no such file, got {shown(target)}{nearby(Path(parent))}")])
 
 
-def _override(text: str) -> Parsed:
+def read_override(text: str, option: str = "--set", example: str = "base.epochs=1") -> Parsed:
     """`base.epochs=1` as a layer of one value. Its file is the option itself, its columns those of the text."""
-    at = Position(f"--set {printable(text)}", 1, 1)
+    at = Position(f"{option} {printable(text)}", 1, 1)
     key, equals, value = text.partition("=")
     if not equals or not _KEY.fullmatch(key):
-        return Parsed(None, [at.problem("", 'must be KEY=VALUE, such as "base.epochs=1"')])
+        return Parsed(None, [at.problem("", f'must be KEY=VALUE, such as "{example}"')])
     if key == "extends":
         return Parsed(None, [at.problem("extends", "can stand in a file alone")])
     start = Position(at.file, 1, len(key) + 2)
@@ -90,21 +90,26 @@ def _override(text: str) -> Parsed:
 def _merge(below: Node, above: Node) -> Node:
     """Two layers as one; where both have a value, the upper one's stays."""
     for home in HOMES:
-        elsewhere = {key for other in HOMES if other != home for key in _find(above, other).mapping}
-        below = _drop(below, home, elsewhere - _find(above, home).mapping.keys())
+        elsewhere = {key for other in HOMES if other != home for key in _placed(above, other)}
+        below = _drop(below, home, elsewhere - _placed(above, home))
     return _overlay(below, above)
 
 
-def _find(tree: Node, path: Sequence[str]) -> Node:
-    """The node at a path, or one that holds nothing."""
+def _placed(tree: Node, path: Sequence[str]) -> Set[str]:
+    """The keys of the mapping at a path, or of all mappings of the list there."""
     for key in path:
         tree = tree.child(key) or Node(tree.at, None)
-    return tree
+    items = tree.value if isinstance(tree.value, list) else [tree]
+    return {key for item in items for key in item.mapping}
 
 
 def _drop(tree: Node, path: Sequence[str], keys: Set[str]) -> Node:
-    """The tree without some keys of the mapping at a path. A copy: aliases may share parts of the given tree."""
+    """The tree without some keys of the mapping, or the mappings, at a path. A copy: aliases may share parts of the
+    given tree.
+    """
     if not path:
+        if isinstance(tree.value, list):
+            return replace(tree, value=[_without(item, keys) for item in tree.value])
         return _without(tree, keys)
     child = tree.child(path[0])
     if child is None:

@@ -86,7 +86,10 @@ def _near(item: Any) -> str:
 
 
 def as_problem(fault: Fault, tree: Node, keys: dict[Loc, tuple[str, ...]]) -> Problem:
-    """A fault at its place in the tree. `keys` lists the known keys of each mapping, for suggestions."""
+    """A fault at its place in the tree.
+
+    `keys` lists the known keys of each mapping, for suggestions; mappings in a list stand under the list's own place.
+    """
     loc, message = fault
     node, at = tree, tree.at
     steps: list[str | int] = []
@@ -94,7 +97,7 @@ def as_problem(fault: Fault, tree: Node, keys: dict[Loc, tuple[str, ...]]) -> Pr
         child = node.child(step)
         if child is None:
             # Either the name of an alternative of a union, which the file does not have, or a key that is missing.
-            if step in keys.get(tuple(steps), ()) or message == _TYPES["missing"]:
+            if step in keys.get(_mapping(steps), ()) or message == _TYPES["missing"]:
                 steps.append(step)
             continue
         at = node.keys[step] if message == "unknown key" and isinstance(step, str) else child.at
@@ -103,9 +106,13 @@ def as_problem(fault: Fault, tree: Node, keys: dict[Loc, tuple[str, ...]]) -> Pr
     path = _dotted(steps)
     if message == "unknown key" and steps:
         name = str(steps[-1])
-        known = keys.get(tuple(steps[:-1]), ())
+        known = keys.get(_mapping(steps[:-1]), ())
         message = _HINTS.get(path) or _HINTS.get(name) or f"unknown key{did_you_mean(name, known) or _listed(known)}"
     return at.problem(path, message)
+
+
+def _mapping(steps: list[str | int]) -> Loc:
+    return tuple(step for step in steps if isinstance(step, str))
 
 
 def _dotted(steps: list[str | int]) -> str:

@@ -52,16 +52,18 @@ from mlflow.store.db.utils import (  # noqa: E402
 )
 from mlflow.store.tracking.sqlalchemy_store import SqlAlchemyStore  # noqa: E402
 from sqlalchemy import Engine  # noqa: E402
+from sqlalchemy.exc import SQLAlchemyError  # noqa: E402
 
 from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
-from hssl_ray.study.problems import StoreVersionError  # noqa: E402
+from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
 from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds
 MODEL = "model"
+SQLITE = "sqlite:///"
 SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
 
@@ -97,12 +99,12 @@ def _migrate(engine: Engine, uri: str) -> None:
     here, wanted = _get_schema_version(engine), _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if here in (None, wanted):
         return
-    if not uri.startswith("sqlite:///"):
+    if not uri.startswith(SQLITE):
         raise StoreVersionError(
             f"{redact(uri)}: must have MLflow {mlflow.__version__}'s schema {wanted}, got {here}; "
             "back it up, then run `mlflow db upgrade`"
         )
-    path = Path(uri.removeprefix("sqlite:///"))
+    path = Path(uri.removeprefix(SQLITE))
     copy = path.with_name(f"{path.name}.{here}")
     shutil.copy2(path, copy)
     try:
@@ -175,6 +177,21 @@ class MlflowStore:
             if not token:
                 break
         return found
+
+    def all_runs(self, expression: str) -> list[RunFacts]:
+        """Runs of all experiments for one who only reads: none where there is no database yet.
+
+        Raises:
+            StoreUnavailable: MLflow does not answer.
+            StoreVersionError: the database has another version's schema.
+        """
+        if self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists():
+            return []
+        try:
+            return self.runs(expression)
+        except (MlflowException, SQLAlchemyError) as error:
+            reason = str(error).partition("\n")[0]
+            raise StoreUnavailable(f"{redact(self.uri)}: does not answer: {redact(reason)}") from error
 
     def _experiments(self) -> list[str]:
         found: list[str] = []

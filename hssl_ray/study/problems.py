@@ -45,6 +45,10 @@ class StoreVersionError(ValueError):
     """The tracking database has the schema of another MLflow version."""
 
 
+class StoreUnavailable(ValueError):
+    """The tracking store does not answer."""
+
+
 def shown(value: Any) -> str:
     """A value as a study file would write it, on one line, harmless to a terminal and never long."""
     match value:

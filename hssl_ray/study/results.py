@@ -84,7 +84,7 @@ def results_schema() -> pa.Schema:
 
 def _config_types() -> dict[str, pa.DataType]:
     """Arrow types of the fields of `TrialConfig`, from the JSON types they are written as."""
-    kinds = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string()}
+    kinds = {"integer": pa.int64(), "number": pa.float64(), "string": pa.string(), "boolean": pa.bool_()}
     types = {}
     for name, field in TrialConfig.model_json_schema()["properties"].items():
         options = [option for option in field.get("anyOf", [field]) if option.get("type") != "null"]

@@ -48,6 +48,7 @@ def study_faults(study: Study, limit: int, *, written: bool) -> Iterator[Fault]:
         yield _largest_axis(study), f"{study.trial_count:,} trials in all; {rest}"
     elif not placed and not repeated:
         yield from _shared_batches(study)
+        yield from _same_cells(study)
         yield from _cells(study) if study.search is None else _searched_cells(study)
 
 
@@ -58,7 +59,9 @@ def _shared_batches(study: Study) -> Iterator[Fault]:
     match searched:
         case None:
             default = TrialConfig.model_fields["batch_size"].default
-            sizes = study.grid.get("batch_size") or [study.base.get("batch_size", default)]
+            sizes = [
+                size for axes in study.axes for size in axes.get("batch_size", [study.base.get("batch_size", default)])
+            ]
         case Range(low=low, step=step):
             sizes = [low, low + (step or 1)]
         case _:
@@ -70,16 +73,25 @@ def _shared_batches(study: Study) -> Iterator[Fault]:
 
 def _placed_twice(study: Study) -> Iterator[Fault]:
     homes: list[tuple[Loc, Mapping[str, Any]]] = [(("base",), study.base), (("grid",), study.grid)]
+    fields_of_cases = {name: case[name] for case in study.cases or () for name in case}
+    homes.append((("cases",), fields_of_cases))
     if study.search is not None:
         homes.append((("search", "space"), study.search.space))
     for (first, below), (second, above) in itertools.combinations(homes, 2):
         for name in above:
             if name in below:
-                yield (*second, name), f"is set in {'.'.join(map(str, first))} too; a field stands in one place"
+                place = (*_first_case(study, name), name) if second == ("cases",) else (*second, name)
+                yield place, f"is set in {'.'.join(map(str, first))} too; a field stands in one place"
+
+
+def _first_case(study: Study, name: str) -> Loc:
+    return "cases", next(index for index, case in enumerate(study.cases or ()) if name in case)
 
 
 def _repeated(study: Study) -> Iterator[Fault]:
     lists: list[tuple[Loc, Sequence[Any]]] = [(("grid", name), values) for name, values in study.grid.items()]
+    for index, case in enumerate(study.cases or ()):
+        lists += [(("cases", index, name), values) for name, values in case.items() if isinstance(values, list)]
     lists.append((("seeds",), study.seeds if isinstance(study.seeds, list) else ()))
     if study.search is not None:
         axes = study.search.space.items()
@@ -92,7 +104,8 @@ def _repeated(study: Study) -> Iterator[Fault]:
 
 
 def _compared_methods(study: Study) -> Iterator[Fault]:
-    methods = study.grid.get("method") or [study.base.get("method", TrialConfig.model_fields["method"].default)]
+    default = study.base.get("method", TrialConfig.model_fields["method"].default)
+    methods = list(dict.fromkeys(method for axes in study.axes for method in axes.get("method", [default])))
     for side in ("baseline", "against"):
         method = getattr(study.compare, side)
         if method not in methods:
@@ -101,6 +114,8 @@ def _compared_methods(study: Study) -> Iterator[Fault]:
 
 def _largest_axis(study: Study) -> Loc:
     sizes: dict[Loc, int] = {("grid", name): len(values) for name, values in study.grid.items()}
+    if study.cases is not None:
+        sizes["cases",] = len(study.cases)
     sizes["seeds",] = len(study.seed_list)
     if study.search is not None:
         sizes["search", "trials"] = study.search.trials
@@ -132,6 +147,16 @@ class _Gathered:
             yield loc, rule if alone else f"{rule} (cell {cells[0]}{more})"
 
 
+def _same_cells(study: Study) -> Iterator[Fault]:
+    """Cases may overlap in a file written in a hurry; a cell that stands in two would be counted twice."""
+    first: dict[tuple[tuple[str, Any], ...], Cell] = {}
+    for cell in study.cells() if study.cases else ():
+        known = first.setdefault(tuple(sorted(cell.settings.items())), cell)
+        if known is not cell and cell.case is not None and known.case is not None:
+            yield ("cases", cell.case), f"repeats cell {cell.name} of item {known.case + 1}"
+            return
+
+
 def _cells(study: Study) -> Iterator[Fault]:
     gathered = _Gathered()
     cells = study.cells()
@@ -148,26 +173,33 @@ def _cell_faults(study: Study, cell: Cell) -> Iterator[Fault]:
         culprit, rule = fault
         if culprit not in settings and culprit in cell.settings:
             return  # set aside already; its default is not the user's fault
-        yield _blame(study, settings, culprit, rule)
+        yield _blame(study, cell, settings, culprit, rule)
         if culprit not in settings:
             return
         del settings[culprit]
 
 
-def _blame(study: Study, settings: Mapping[str, Any], culprit: str, rule: str) -> Fault:
+def _blame(study: Study, cell: Cell, settings: Mapping[str, Any], culprit: str, rule: str) -> Fault:
     """The place of a culprit. One that has its default is not in the file: blame the field that clashes with it."""
     if culprit in settings:
-        return _place(study, culprit, settings[culprit]), rule
+        return _place(study, cell, culprit, settings[culprit]), rule
     for name in settings:
         without = {key: value for key, value in settings.items() if key != name}
         if _first_fault(without) != (culprit, rule):
-            return _place(study, name, settings[name]), f"makes the default of {culprit} wrong: it {rule}"
+            return _place(study, cell, name, settings[name]), f"makes the default of {culprit} wrong: it {rule}"
     return ("base",), f"the default of {culprit} is wrong: it {rule}"
 
 
-def _place(study: Study, name: str, value: Any) -> Loc:
+def _place(study: Study, cell: Cell, name: str, value: Any) -> Loc:
     if name in study.grid:
         return "grid", name, study.grid[name].index(value)
+    if cell.case is not None and study.cases is not None and name in (case := study.cases[cell.case]):
+        written = case[name]
+        return (
+            ("cases", cell.case, name, written.index(value))
+            if isinstance(written, list)
+            else ("cases", cell.case, name)
+        )
     if study.search is None or name not in study.search.space:
         return "base", name
     return "search", "space", name, _ends(study.search.space[name])[value]
@@ -197,7 +229,7 @@ class _Checks:
             self.possible.update(point.items())
             return None
         culprit, rule = fault
-        placed = _blame(self.study, settings, culprit, rule)
+        placed = _blame(self.study, cell, settings, culprit, rule)
         if culprit in point:
             self.impossible.setdefault((culprit, point[culprit]), placed)
         return placed

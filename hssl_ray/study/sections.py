@@ -83,6 +83,12 @@ def _axis_type(name: str) -> Any:
     return Annotated[tagged, Discriminator(_axis_kind)]
 
 
+def _case_type(name: str) -> Any:
+    """What a case takes for a field: a value, or a list of values."""
+    tagged = Annotated[_list_type(name), Tag("choices")] | Annotated[_field_type(name), Tag("value")]  # type: ignore[valid-type]
+    return Annotated[tagged, Discriminator(_case_kind)]
+
+
 def _number_type(annotation: Any) -> type[int] | type[float] | None:
     """The number in `int`, `float | None`, `Annotated[int, ...] | None`; None where a field is no number."""
     if annotation in (int, float):
@@ -94,6 +100,10 @@ def _axis_kind(value: Any) -> str:
     return "range" if isinstance(value, dict | Range) else "choices"
 
 
+def _case_kind(value: Any) -> str:
+    return "choices" if isinstance(value, list) else "value"
+
+
 def _fields(title: str, field_type: Callable[[str], Any], names: tuple[str, ...] = FIELDS) -> Any:
     """A mapping from fields of the trial to what `field_type` says; unknown keys are refused."""
     keys = TypedDict(title, {name: field_type(name) for name in names}, total=False)  # type: ignore[misc]
@@ -103,6 +113,7 @@ def _fields(title: str, field_type: Callable[[str], Any], names: tuple[str, ...]
 
 Settings = Annotated[dict[str, Any], _fields("Settings", _field_type)]
 Grid = Annotated[dict[str, list[Any]], _fields("Grid", _list_type)]
+Cases = Annotated[list[Annotated[dict[str, Any], _fields("Case", _case_type)]], Field(min_length=1)]
 Space = Annotated[
     dict[str, Any],
     _fields("Space", _axis_type, tuple(name for name in FIELDS if name != "method")),

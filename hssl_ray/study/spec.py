@@ -22,6 +22,7 @@ from hssl_ray.study.rules import FREE_TRIALS, MOST_TRIALS, study_faults
 from hssl_ray.study.sections import (
     FIELDS,
     STRICT,
+    Cases,
     Checkpoints,
     Compare,
     EarlyStop,
@@ -40,10 +41,14 @@ STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 @dataclass(frozen=True)
 class Cell:
-    """One point of the grid: the trials that differ in nothing but the seed, or in what a search samples."""
+    """One point of the grid: the trials that differ in nothing but the seed, or in what a search samples.
+
+    `case` is the place in the file's `cases` that the point comes from; None where there are no cases.
+    """
 
     name: str
     settings: Mapping[str, Any]
+    case: int | None = None
 
 
 @dataclass(frozen=True)
@@ -70,6 +75,9 @@ class Study(BaseModel):
     )
     base: Settings = Field(default_factory=dict, description="What all trials share: fields of the trial.")
     grid: Grid = Field(default_factory=dict, description="Full factorial: for each field a list of values.")
+    cases: Cases | None = Field(
+        default=None, description="Alternatives, each with values or lists of its own; the grid is run in every one."
+    )
     seeds: Seeds = Field(default=1, description="Replicates of every cell: n for seeds 0 to n - 1, or a list of seeds.")
     search: Search | None = Field(default=None, description="Values sampled inside every cell of the grid.")
     early_stop: EarlyStop | None = Field(default=None, description="Stops weak trials early; absent means never.")
@@ -82,9 +90,18 @@ class Study(BaseModel):
     def seed_list(self) -> Sequence[int]:
         return range(self.seeds) if isinstance(self.seeds, int) else self.seeds
 
+    @cached_property
+    def axes(self) -> list[dict[str, list[Any]]]:
+        """For each case its fields' values and the grid's; one entry, the grid's own, where there are no cases."""
+        lists = [
+            {name: value if isinstance(value, list) else [value] for name, value in case.items()}
+            for case in self.cases or [{}]
+        ]
+        return [{**case, **self.grid} for case in lists]
+
     @property
     def cell_count(self) -> int:
-        return math.prod(len(values) for values in self.grid.values())
+        return sum(math.prod(len(values) for values in axes.values()) for axes in self.axes)
 
     @property
     def trial_count(self) -> int:
@@ -101,13 +118,17 @@ class Study(BaseModel):
     @cached_property
     def digest(self) -> str:
         """sha256 of the resolved study without its resources, which change no result."""
-        data = {**self.model_dump(mode="json", exclude={"resources"}), "seeds": list(self.seed_list)}
+        left_out = {"resources"} if self.cases else {"resources", "cases"}  # files without cases keep their digest
+        data = {**self.model_dump(mode="json", exclude=left_out), "seeds": list(self.seed_list)}
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def cells(self) -> list[Cell]:
-        """One cell for each point of the grid, in the order of the file's lists and TrialConfig's fields."""
-        points = itertools.product(*self.grid.values())
-        return [self._cell(dict(zip(self.grid, values, strict=True))) for values in points]
+        """One cell for each point of the grid in each case, in the order of cases, lists and TrialConfig's fields."""
+        return [
+            self._cell(dict(zip(axes, values, strict=True)), case if self.cases else None)
+            for case, axes in enumerate(self.axes)
+            for values in itertools.product(*axes.values())
+        ]
 
     def planned(self) -> Iterator[PlannedTrial]:
         """The trials of grid and seeds. A study with a search has none before it samples: see `sampled`."""
@@ -123,13 +144,13 @@ class Study(BaseModel):
         """
         return list(self._replicates(cell, {**cell.settings, **values}, f"{cell.name}-n{number}"))
 
-    def _cell(self, point: Mapping[str, Any]) -> Cell:
+    def _cell(self, point: Mapping[str, Any], case: int | None) -> Cell:
         settings = {**self.base, **point}
         searched = self.search.space if self.search else {}
         named = [name for name in ("method", "group") if name not in searched]
         parts = [str(settings.get(name, TrialConfig.model_fields[name].default)) for name in named]
         parts += [f"{name}={_written(value)}" for name, value in point.items() if name not in named]
-        return Cell("-".join(parts), settings)
+        return Cell("-".join(parts), settings, case)
 
     def _replicates(self, cell: Cell, settings: Mapping[str, Any], name: str) -> Iterator[PlannedTrial]:
         for seed in self.seed_list:
@@ -181,7 +202,7 @@ def _known_keys() -> dict[Loc, tuple[str, ...]]:
     sections: dict[str, type[BaseModel]] = {"search": Search, "early_stop": EarlyStop, "resources": Resources}
     sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience}
     keys |= {(name,): tuple(model.model_fields) for name, model in sections.items()}
-    keys |= {("base",): FIELDS, ("grid",): FIELDS}
+    keys |= {("base",): FIELDS, ("grid",): FIELDS, ("cases",): FIELDS}
     keys["search", "space"] = tuple(name for name in FIELDS if name != "method")
     return keys
 

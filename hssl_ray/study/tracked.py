@@ -218,10 +218,28 @@ def common_params(runs: Iterable[RunFacts]) -> dict[str, str]:
     return {key: value for key, value in sorted((shared or {}).items()) if key != "seed"}
 
 
-def runs_table(runs: Iterable[RunFacts], study: str) -> pa.Table:
-    """Trial runs of a study as `study.results.results_table` would give them, without trials that never started."""
+def studies_of(run: RunFacts) -> list[str]:
+    """Every study that has planned the run's trial, that which made the run first."""
+    others = sorted(tag.removeprefix(MEMBER) for tag in run.tags if tag.startswith(MEMBER))
+    return [run.tags["hssl.study"], *others]
+
+
+def is_trial(run: RunFacts) -> bool:
+    """Whether a run's params are those of its trial; not if a driver died before it wrote them, or if the trial has
+    fields that this version does not know."""
+    try:
+        return config_of(run.params).trial_id == run.tags["hssl.trial_id"]
+    except ValueError:
+        return False
+
+
+def runs_table(runs: Iterable[tuple[RunFacts, str]]) -> pa.Table:
+    """Trial runs, each as of a study that has it, in the columns of `study.results.results_table`.
+
+    Trials that never started have no run, and so no row.
+    """
     rows, measured = [], []
-    for run in runs:
+    for run, study in runs:
         tags = run.tags
         rows.append(
             config_of(run.params).model_dump(mode="json")
@@ -230,9 +248,9 @@ def runs_table(runs: Iterable[RunFacts], study: str) -> pa.Table:
                 "name": run.name,
                 "study": study,
                 "cell": cell_of(run, study),
-                "state": tags["hssl.outcome"],
+                "state": tags.get("hssl.outcome", "planned"),
                 "reason": tags.get("hssl.reason", ""),
-                "attempt": int(tags["hssl.attempt"]),
+                "attempt": int(tags.get("hssl.attempt", 0)),
                 "seconds": float(tags["hssl.seconds"]) if "hssl.seconds" in tags else None,
             }
         )

@@ -7,6 +7,7 @@ broken costs the sweep nothing, and `replay` writes from the journals whatever a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,17 @@ from hssl_ray.study.mlflow_store import MlflowStore, is_server
 from hssl_ray.study.outbox import Outbox
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.study_writer import CELLS_VIEW, KEPT, METHODS_VIEW, DatasetFacts, StudyWriter, Tracked, trial_runs
-from hssl_ray.study.tracked import Provenance, cell_facts, redact, runs_table
+from hssl_ray.study.study_writer import (
+    CELLS_VIEW,
+    KEPT,
+    METHODS_VIEW,
+    TRIALS,
+    DatasetFacts,
+    StudyWriter,
+    Tracked,
+    trial_runs,
+)
+from hssl_ray.study.tracked import Provenance, cell_facts, is_trial, redact, runs_table, studies_of
 from hssl_ray.trial.journal import Record
 
 CLOSE_SECONDS = 30.0
@@ -165,7 +175,7 @@ class MlflowTracker:
         Raises:
             MlflowException: MLflow does not answer.
         """
-        return runs_table(trial_runs(self._store, study), study)
+        return runs_table((run, study) for run in trial_runs(self._store, study))
 
     def _address_of(self, link: Callable[[str, str], str]) -> str | None:
         experiment_id = None if self._opened is None else self._opened.experiment_id
@@ -179,3 +189,31 @@ class MlflowTracker:
 
     def _trial(self, planned: PlannedTrial) -> Tracked:
         return self._trials.setdefault(planned.trial_id, Tracked(planned))
+
+
+@dataclass(frozen=True)
+class StoredTrials:
+    """What a tracking store holds of all studies.
+
+    `table` has one row for each trial and study that has it, in the columns of `study.results.results_table`;
+    `unreadable` names the runs whose params are no trial of this version.
+    """
+
+    table: pa.Table
+    unreadable: tuple[str, ...]
+
+
+def read_store(uri: str, home: Path) -> StoredTrials:
+    """Every trial run of every study in a store; none where the database does not exist.
+
+    Raises:
+        StoreUnavailable: MLflow does not answer.
+        StoreVersionError: the database has another version's schema.
+    """
+    runs = MlflowStore(uri, home).all_runs(TRIALS)
+    readable = [run for run in runs if is_trial(run)]
+    ids = {run.run_id for run in readable}
+    return StoredTrials(
+        runs_table((run, study) for run in readable for study in studies_of(run)),
+        tuple(run.name for run in runs if run.run_id not in ids),
+    )

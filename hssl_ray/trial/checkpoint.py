@@ -20,12 +20,15 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hssl_ray.data.files import flush, sha256_of
+from hssl_ray.method.networks import Network, build_network
 from hssl_ray.trial.config import TrialConfig
 
 log = logging.getLogger(__name__)
 
 FORMAT = 1
 MANIFEST = "manifest.json"
+WEIGHTS = "weights.safetensors"
+CONFIG = "config.json"
 
 
 class CheckpointError(ValueError):
@@ -35,6 +38,11 @@ class CheckpointError(ValueError):
 def folder(workdir: Path) -> Path:
     """Where a trial's checkpoints lie."""
     return workdir / "checkpoints"
+
+
+def of_epoch(workdir: Path, epoch: int) -> Path:
+    """The folder of the checkpoint after an epoch, counted from 1, whether it is there or not."""
+    return folder(workdir) / f"epoch-{epoch:05d}"
 
 
 def _write_json(path: Path, value: dict[str, Any]) -> None:
@@ -62,14 +70,14 @@ def commit(
     Returns:
         The committed folder.
     """
-    target = folder(workdir) / f"epoch-{epoch:05d}"
+    target = of_epoch(workdir, epoch)
     building = target.with_name(f".{target.name}.{os.getpid()}")
     shutil.rmtree(building, ignore_errors=True)
     building.mkdir(parents=True)
     weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, building / "weights.safetensors")
+    save_file(weights, building / WEIGHTS)
     save_file(_optimizer_tensors(optimizer), building / "optimizer.safetensors")
-    _write_json(building / "config.json", config.model_dump(mode="json"))
+    _write_json(building / CONFIG, config.model_dump(mode="json"))
     _write_json(building / "state.json", {"epoch": epoch, "trial_id": config.trial_id})
     files = sorted(building.iterdir())
     for path in files:
@@ -137,8 +145,22 @@ def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Opti
     if manifest["trial_id"] != config.trial_id:
         raise CheckpointError(f"{path}: must be of trial {config.trial_id}, got {manifest['trial_id']}")
     try:
-        network.load_state_dict(load_file(path / "weights.safetensors"))
+        network.load_state_dict(load_file(path / WEIGHTS))
         _load_optimizer(optimizer, load_file(path / "optimizer.safetensors"))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit the network ({error})") from error
     return int(manifest["epoch"])
+
+
+def load_network(path: Path) -> tuple[TrialConfig, Network]:
+    """The trial and its network, in evaluation mode, from a folder with `weights.safetensors` and `config.json`.
+
+    Raises:
+        OSError: a file is missing.
+        pydantic.ValidationError: the config is not one of a trial.
+        RuntimeError: the weights do not fit the config's network.
+    """
+    config = TrialConfig.model_validate_json((path / CONFIG).read_text(encoding="utf-8"))
+    network = build_network(config)
+    network.load_state_dict(load_file(path / WEIGHTS))
+    return config, network.eval()

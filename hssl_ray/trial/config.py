@@ -12,7 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
 from hssl_ray.method.architecture import Architecture, BackboneName, Structure
 from hssl_ray.method.backbones import build_architecture
-from hssl_ray.method.geometry import Geometry, GroupName, geometry, lifted_order
+from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
+from hssl_ray.method.geometry import METRICS, TOLERANCE, DistanceMetric, Geometry, GroupName, geometry, lifted_order
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -58,11 +59,25 @@ class TrialConfig(BaseModel):
     max_distance: NonNegative | None = Field(
         default=None, description="Largest topographic distance between g1 and g2; absent means no bound."
     )
+    min_distance: NonNegative | None = Field(
+        default=None, description="Smallest topographic distance between g1 and g2; absent means no bound."
+    )
+    distance_metric: DistanceMetric | None = Field(
+        default=None, description="How the group's distance is measured; absent means the group's own."
+    )
     augmentation: Literal["paper", "matched"] = Field(
         default="paper", description="A-SSL's transformations: the paper's ranges, or the group elements H-SSL draws."
     )
-    objective: Literal["info_nce", "nt_xent"] = Field(default="info_nce", description="Eq. 3, or SimCLR's NT-Xent.")
-    temperature: Positive = Field(default=0.1, description="Softmax temperature tau.")
+    objective: ObjectiveName = Field(
+        default="info_nce", description="Eq. 3 (info_nce), Eq. 4 (negative_cosine), or another loss of two views."
+    )
+    similarity: SimilarityName = Field(
+        default="cosine", description="What contrastive objectives compare by; Eq. 8's is log-bilinear."
+    )
+    layerwise: bool = Field(
+        default=False, description="Greedy learning (§6): a loss at every stage of the backbone, gradients isolated."
+    )
+    temperature: Positive = Field(default=0.1, description="Softmax temperature tau of contrastive objectives.")
     optimizer: Literal["lars", "adamw"] = Field(default="lars", description="Optimiser of backbone, head and probe.")
     momentum: Annotated[float, Field(ge=0, lt=1, allow_inf_nan=False)] = Field(
         default=0.9, description="LARS momentum."
@@ -114,11 +129,19 @@ class TrialConfig(BaseModel):
 
     @cached_property
     def geometry(self) -> Geometry:
-        return geometry(self.group, self.architecture.feature_size(self.grid))
+        return self.geometry_on(self.architecture.feature_size(self.grid))
+
+    def geometry_on(self, feature_size: int) -> Geometry:
+        """The group's geometry on a feature map of `feature_size` cells a side."""
+        return geometry(self.group, feature_size, self.distance_metric)
 
     @property
     def lifted_order(self) -> int:
         return lifted_order(self.group)
+
+    @property
+    def criterion(self) -> CriterionSpec:
+        return CriterionSpec(self.objective, self.similarity, self.temperature)
 
     @property
     def steps_per_epoch(self) -> int:
@@ -140,16 +163,38 @@ class TrialConfig(BaseModel):
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
         if self.geometry.order < 2:
             raise ValueError(f"image_size: leaves {self.group} a single cell to move on, got {self.grid}")
+        if self.distance_metric not in (None, *METRICS[self.group]):
+            allowed = ", ".join(METRICS[self.group])
+            raise ValueError(
+                f"distance_metric: must be one of {allowed} for group {self.group}, got {self.distance_metric}"
+            )
         try:
             self.geometry.base_side(self.base_size)
         except ValueError as error:
             raise ValueError(f"base_size: {error}, got {self.base_size}") from None
         if self.max_distance is not None:
             diameter = self.geometry.diameter
-            if self.max_distance > diameter + 1e-9:
+            if self.max_distance > diameter + TOLERANCE:
                 raise ValueError(
                     f"max_distance: must be at most {self.group}'s diameter {diameter:.4g}, got {self.max_distance:g}"
                 )
+        if self.min_distance is not None:
+            if self.max_distance is not None and self.min_distance > self.max_distance:
+                raise ValueError(
+                    f"min_distance: must be at most max_distance = {self.max_distance:g}, got {self.min_distance:g}"
+                )
+            try:
+                self.geometry.check_shell(self.base_size, self.min_distance, self.max_distance)
+            except ValueError as error:
+                raise ValueError(f"min_distance: {error}, got {self.min_distance:g}") from None
+        if self.similarity != "cosine" and self.objective not in CONTRASTIVE:
+            raise ValueError(f"similarity: must be cosine for {self.objective}, got {self.similarity}")
+        fiber, projected = self.architecture.feature_channels * self.base_size, self.architecture.head_sizes[-1]
+        if self.objective == "negative_cosine" and fiber != projected:
+            raise ValueError(
+                f"base_size: negative_cosine compares a view of {fiber} numbers with its projection to {projected}, so"
+                f" the two must be equal, got {self.base_size}"
+            )
         images = self.train_images or self.data.train_images
         if images > self.data.train_images:
             raise ValueError(f"train_images: {self.dataset} has {self.data.train_images}, got {images}")

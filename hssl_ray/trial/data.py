@@ -66,11 +66,23 @@ class Images:
             images = F.interpolate(images, size=(self._grid, self._grid), mode="bilinear", antialias=True)
         return Batch(F.pad(images, self._pad), self._labels[where], indices)
 
+    def spread(self, count: int) -> Tensor:
+        """Numbers of `count` images, or of all there are, spaced evenly through the set, int64."""
+        count = min(count, len(self))
+        return torch.arange(count) * len(self) // count
+
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:
         """This rank's share of all images, each once, in large batches, for evaluation."""
         mine = torch.arange(len(self))[ranks.rank :: ranks.world_size]
         for indices in torch.split(mine, batch_size):
             yield self.take(indices)
+
+    def woven(self, gathered: Tensor, ranks: Ranks) -> Tensor:
+        """What the ranks made of their shares of `in_order`, one share below the other, back in the images' order."""
+        if ranks.world_size == 1:
+            return gathered
+        order = torch.cat([torch.arange(len(self))[rank :: ranks.world_size] for rank in range(ranks.world_size)])
+        return gathered[order.argsort().to(gathered.device)]
 
 
 @dataclass(frozen=True)

@@ -1,114 +1,128 @@
-"""What a network has learned: probes, equivariance error, collapse measures.
+"""What is measured of a network after an epoch, before the first step, and at the end. docs/diagnostics.md lists it.
 
-N images, C channels, G lifted axis, D features, K classes.
+N images, C channels, G lifted axis, H x W cells, D features.
 """
 
 from __future__ import annotations
 
-import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hssl_ray.method.networks import Network
-from hssl_ray.trial.data import Images
+from hssl_ray.trial.collapse import effective_rank, feature_std
+from hssl_ray.trial.data import Images, TrialData
+from hssl_ray.trial.equivariance import equivariance_errors, relative, table
+from hssl_ray.trial.pairs import pair_metrics
+from hssl_ray.trial.precision import autocast
+from hssl_ray.trial.probes import knn_top1, linear_top1, top1
 from hssl_ray.trial.ranks import Ranks
+from hssl_ray.trial.ridge import ridge_top1
+from hssl_ray.trial.task import VIEWS, Task
 
 EVALUATION_BATCH = 1024
 EQUIVARIANCE_IMAGES = 32
-EQUIVARIANCE_ELEMENTS = 5
-RIDGE_PENALTIES = torch.logspace(-6, 2, 17, dtype=torch.float64)  # relative to the mean eigenvalue of the covariance
+LARGEST_MAP = 8192  # numbers of a map that the ridge probe reads: those of the paper's MNIST network
+
+
+@dataclass(frozen=True)
+class Representations:
+    """What a network makes of a split's images, in their order, on every rank."""
+
+    features: Tensor
+    """The fibers' spatial means, (N, D), float32."""
+    logits: Tensor
+    """The probe's, (N, K), float32."""
+    labels: Tensor
+    """(N,)."""
+    maps: Tensor | None
+    """If asked for, the maximum of z over the lifted axis, flattened, (N, C*H*W), in z's own type."""
 
 
 @torch.no_grad()
-def representations(network: Network, images: Images, ranks: Ranks) -> tuple[Tensor, Tensor, Tensor]:
-    """Features (N, D), probe's logits (N, K) and labels (N,) of all images, on every rank.
+def measure_start(network: Network, data: TrialData) -> dict[str, float]:
+    """Equivariance errors before the first step: of every stage and element, and of the whole network."""
+    errors = equivariance_errors(network, _first_images(data.test), every_stage=True)
+    on_map, pooled = relative(error for error in errors if error.stage == errors[-1].stage)
+    start = "equivariance/start"
+    return {f"{start}/map": on_map, f"{start}/pooled": pooled} | table(errors, start)
 
-    The network is put into evaluation mode.
+
+@torch.no_grad()
+def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str, float]:
+    """Metrics of the network after an epoch, counted from 1.
+
+    Every epoch: the online probe, collapse measures, the equivariance error of the whole network and, for methods with
+    pairs, those of `pair_metrics`. Epochs 1, 2, 4, 8, ... and the last: the error of every stage and element. The last:
+    the probes that are trained on the training set's features.
     """
+    network, config = task.network, task.config
+    last = epoch == config.epochs
+    with autocast(config, data.test.device):
+        test = representations(network, data.test, ranks, with_maps=last)
+        train = representations(network, data.train, ranks, with_maps=True) if last else None
+    errors = equivariance_errors(network, _first_images(data.test), every_stage=last or epoch.bit_count() == 1)
+    on_map, pooled = relative(error for error in errors if error.stage == errors[-1].stage)
+    metrics = {
+        "probe/top1": top1(test.logits, test.labels),
+        "eval/feature_std": feature_std(test.features),
+        "eval/effective_rank": effective_rank(test.features),
+        "eval/equivariance_error": on_map,
+        "eval/equivariance_error_pooled": pooled,
+    }
+    if last or epoch.bit_count() == 1:
+        metrics |= table(errors, "equivariance")
+    if config.method in VIEWS:
+        metrics |= pair_metrics(task, data.test, ranks)
+    if train is not None:
+        metrics |= _probes(train, test, config.data.classes)
+    return metrics
+
+
+@torch.no_grad()
+def representations(network: Network, images: Images, ranks: Ranks, *, with_maps: bool = False) -> Representations:
+    """What the network makes of all images. The network is put into evaluation mode."""
     network.eval()
-    features, logits, labels = [], [], []
+    features, logits, labels, maps = [], [], [], []
     for batch in images.in_order(EVALUATION_BATCH, ranks):
         z = network.backbone(batch.images)
         features.append(network.features(z).float())
         logits.append(network.probe(z).float())
         labels.append(batch.labels)
-    return ranks.gather(torch.cat(features)), ranks.gather(torch.cat(logits)), ranks.gather(torch.cat(labels))
+        if with_maps:
+            maps.append(readable_map(z))
+
+    def whole(parts: list[Tensor]) -> Tensor:
+        return images.woven(ranks.gather(torch.cat(parts)), ranks)
+
+    return Representations(whole(features), whole(logits), whole(labels), whole(maps) if with_maps else None)
 
 
-def top1(logits: Tensor, labels: Tensor) -> float:
-    """Share of images whose largest logit is their class."""
-    return (logits.argmax(1) == labels).double().mean().item()
+def readable_map(z: Tensor) -> Tensor:
+    """What the paper's classifier reads before its own layers, the maximum of z over the lifted axis, flattened.
 
-
-def effective_rank(features: Tensor) -> float:
-    """exp of the entropy of the normalised singular values of the centred features (N, D); 0 if all are equal.
-
-    Source: Roy and Vetterli, The effective rank, 2007; RankMe, 2023.
+    A larger map than LARGEST_MAP numbers is averaged over cells to the finest square grid that is not.
     """
-    singular = torch.linalg.svdvals((features - features.mean(0)).double())
-    if not singular.sum() > 0:
-        return 0.0
-    p = singular / singular.sum()
-    return math.exp(torch.special.entr(p).sum().item())
+    highest = z.amax(2)
+    side = highest.shape[-1]
+    while side > 1 and highest.shape[1] * side**2 > LARGEST_MAP:
+        side -= 1
+    return (highest if side == highest.shape[-1] else F.adaptive_avg_pool2d(highest, side)).flatten(1)
 
 
-def feature_std(features: Tensor) -> float:
-    """Mean over the D features of their standard deviation, rows at unit length.
-
-    1/sqrt(D) if spread evenly, 0 if collapsed.
-    """
-    return F.normalize(features.double(), dim=1).std(0).mean().item()
-
-
-def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
-    """Test accuracy of ridge regression onto one-hot labels, in closed form.
-
-    Features are standardised by the training set. The penalty is the one of RIDGE_PENALTIES with least leave-one-out
-    error on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
-    """
-    mean, std = train.double().mean(0), train.double().std(0)
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    x, x_test = (train.double() - mean) / std, (test.double() - mean) / std
-    y = F.one_hot(train_labels, classes).double()
-    y_mean = y.mean(0)
-    y = y - y_mean
-    eigenvalues, v = torch.linalg.eigh(x.T @ x)
-    scores = x @ v  # (N, D) coordinates of the rows in the eigenbasis
-    moments = scores.T @ y
-    best_error, best = math.inf, torch.zeros_like(moments)
-    for penalty in RIDGE_PENALTIES * eigenvalues.clamp(min=0).mean():
-        shrink = 1 / (eigenvalues.clamp(min=0) + penalty.clamp(min=torch.finfo(torch.float64).tiny))
-        coefficients = shrink[:, None] * moments
-        leverage = (scores.square() * shrink).sum(1) + 1 / len(x)
-        residuals = (y - scores @ coefficients) / (1 - leverage).clamp(min=1e-9)[:, None]
-        error = residuals.square().mean().item()
-        if error < best_error:
-            best_error, best = error, coefficients
-    return top1(x_test @ (v @ best) + y_mean, test_labels)
+def _probes(train: Representations, test: Representations, classes: int) -> dict[str, float]:
+    """Probes trained on the training images' features, or their maps."""
+    assert train.maps is not None and test.maps is not None
+    of_features = (train.features, train.labels, test.features, test.labels, classes)
+    return {
+        "probe/ridge_top1": ridge_top1(*of_features),
+        "probe/map_ridge_top1": ridge_top1(train.maps, train.labels, test.maps, test.labels, classes),
+        "probe/knn_top1": knn_top1(*of_features),
+        "probe/linear_top1": linear_top1(*of_features),
+    }
 
 
-@torch.no_grad()
-def equivariance_error(network: Network, images: Tensor) -> float:
-    """Relative error of Eq. 1, |f(T_g x) - Gamma_g f(x)| / |Gamma_g f(x)|, over elements g other than the identity.
-
-    0 for an exactly equivariant network, about 1.4 for unrelated maps. Computed in float32 on images (N, C, H, W), on
-    EQUIVARIANCE_ELEMENTS elements spread over the group. A window is compared at its first lifted element alone: from
-    there every shift stays inside, and scales that are no geometric series are steps of the right ratio from there
-    only. The network is put into evaluation mode.
-    """
-    network.eval()
-    group = network.group
-    lifted = slice(None) if group.geometry.cyclic else slice(1)
-    spread = torch.linspace(1, group.order - 1, min(EQUIVARIANCE_ELEMENTS, group.order - 1)).round().long()
-    wrong = norm = 0.0
-    with torch.autocast(images.device.type, enabled=False):
-        z = network.backbone(images)
-        for element in spread.tolist():
-            g = torch.full((len(images),), element)
-            expected = group.transform_features(g, z)
-            difference = (network.backbone(group.transform_input(g, images)) - expected)[:, :, lifted]
-            wrong += difference.masked_fill(~group.known_features(g, z)[:, :, lifted], 0.0).square().sum().item()
-            norm += expected[:, :, lifted].square().sum().item()
-    return math.sqrt(wrong / norm) if norm > 0 else math.nan
+def _first_images(images: Images) -> Tensor:
+    return images.take(torch.arange(min(EQUIVARIANCE_IMAGES, len(images)))).images

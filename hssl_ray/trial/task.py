@@ -12,22 +12,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hssl_ray.method.draws import DRAW_COLUMNS, Draw, Stream, augmentation_draw, pair_draw, uniforms
+from hssl_ray.method.groups import Group
+from hssl_ray.method.layerwise import a_ssl_stage_views, h_ssl_stage_views, isolated_maps
 from hssl_ray.method.networks import Network
-from hssl_ray.method.objectives import info_nce, nt_xent
 from hssl_ray.method.views import a_ssl_views, f_ssl_views, h_ssl_views
 from hssl_ray.trial.config import TrialConfig
 
-OBJECTIVES = {"info_nce": info_nce, "nt_xent": nt_xent}
 VIEWS = {"a_ssl": a_ssl_views, "f_ssl": f_ssl_views, "h_ssl": h_ssl_views}
 
 
 @dataclass(frozen=True)
 class StepLosses:
-    """Scalars of one step. `total` is what is minimised; `pairs` is Eq. 3 or its kin, absent for the baselines."""
+    """Scalars of one step. `total` is what is minimised; `method` the objective's part of it, the classifier's for the
+    baselines.
+
+    `stages` are the summands of `method` where every stage has its own, first to last, (S,); otherwise it is empty.
+    """
 
     total: Tensor
     method: Tensor
     probe: Tensor
+    stages: Tensor
+
+
+@dataclass(frozen=True)
+class StageDraws(Draw):
+    """The last stage's draw with those of the stages before it, all from the same uniforms."""
+
+    early: tuple[Draw, ...]
 
 
 class Task(nn.Module):
@@ -43,7 +55,8 @@ class Task(nn.Module):
         self.config = config
         self.group = network.group
         if config.method in ("frozen", "supervised"):
-            network.projection_head.requires_grad_(False)
+            for unused in (network.projection_head, network.criterion, network.stage_losses):
+                unused.requires_grad_(False)
         if config.method == "frozen":
             network.backbone.requires_grad_(False)
 
@@ -53,9 +66,17 @@ class Task(nn.Module):
         if config.method not in VIEWS:
             return None
         u = uniforms(config.seed, epoch, Stream.PAIRS, indices, DRAW_COLUMNS)
+        draw = self._group_draw(self.group, u)
+        if not config.layerwise:
+            return draw
+        early = tuple(self._group_draw(group, u) for group in self.network.groups[:-1])
+        return StageDraws(draw.g0, draw.g1, draw.g2, early)
+
+    def _group_draw(self, group: Group, u: Tensor) -> Draw:
+        config = self.config
         if config.method == "a_ssl" and config.augmentation == "paper":
-            return augmentation_draw(self.group, u, config.base_size)
-        return pair_draw(self.group, u, config.base_size, config.max_distance)
+            return augmentation_draw(group, u, config.base_size)
+        return pair_draw(group, u, config.base_size, config.max_distance, config.min_distance)
 
     def forward(self, images: Tensor, labels: Tensor, draw: Draw | None) -> StepLosses:
         """Losses of one batch: images (N, C, H, W), labels (N,)."""
@@ -64,8 +85,19 @@ class Task(nn.Module):
             z = network.backbone(images)
             attached = config.method == "supervised"
             probe = classification_loss(network.probe(z if attached else z.detach()), labels)
-            return StepLosses(probe, probe.detach(), probe.detach())
+            return StepLosses(probe, probe.detach(), probe.detach(), probe.new_empty(0))
+        if isinstance(draw, StageDraws):
+            z, stages = self._stage_losses(images, draw)
+            pairs = stages.sum()
+        else:
+            z, pairs = self._pair_loss(images, draw)
+            stages = pairs.new_empty(0)
+        probe = classification_loss(network.probe(z.detach()), labels)
+        return StepLosses(pairs + probe, pairs.detach(), probe.detach(), stages.detach())
 
+    def _pair_loss(self, images: Tensor, draw: Draw) -> tuple[Tensor, Tensor]:
+        """z of the first view, and the loss of the views."""
+        network, config = self.network, self.config
         maps: list[Tensor] = []
 
         def f(x: Tensor) -> Tensor:
@@ -73,10 +105,21 @@ class Task(nn.Module):
             return maps[-1]
 
         v1, v2 = VIEWS[config.method](f, images, self.group, draw, config.base_size)
-        objective = OBJECTIVES[config.objective]
-        pairs = objective(network.projection_head(v1), network.projection_head(v2), config.temperature)
-        probe = classification_loss(network.probe(maps[0].detach()), labels)
-        return StepLosses(pairs + probe, pairs.detach(), probe.detach())
+        return maps[0], network.criterion(network.projection_head, v1, v2)
+
+    def _stage_losses(self, images: Tensor, draw: StageDraws) -> tuple[Tensor, Tensor]:
+        """z of the first view, and the loss of every stage's views, (S,)."""
+        network, base_size = self.network, self.config.base_size
+        stages, draws = network.backbone.stages, (*draw.early, draw)
+        if self.config.method == "a_ssl":
+            maps = isolated_maps(stages, self.group.transform_input(draw.g1, images))
+            others = isolated_maps(stages, self.group.transform_input(draw.g2, images))
+            views = a_ssl_stage_views((maps, others), network.groups, draws, base_size)
+        else:
+            maps = isolated_maps(stages, images)
+            views = h_ssl_stage_views(maps, network.groups, draws, base_size)
+        losses = [loss(v1, v2) for loss, (v1, v2) in zip(network.stage_losses, views[:-1], strict=True)]
+        return maps[-1], torch.stack([*losses, network.criterion(network.projection_head, *views[-1])])
 
 
 def classification_loss(logits: Tensor, labels: Tensor) -> Tensor:

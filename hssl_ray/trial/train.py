@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.method.networks import build_network
@@ -16,15 +16,7 @@ from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
 from hssl_ray.trial.endings import TrialDiverged
-from hssl_ray.trial.evaluate import (
-    EQUIVARIANCE_IMAGES,
-    effective_rank,
-    equivariance_error,
-    feature_std,
-    representations,
-    ridge_top1,
-    top1,
-)
+from hssl_ray.trial.evaluate import evaluate, measure_start
 from hssl_ray.trial.optim import build_optimizer, learning_rate, set_learning_rate
 from hssl_ray.trial.precision import autocast
 from hssl_ray.trial.ranks import Ranks
@@ -73,6 +65,7 @@ def train_trial(
     if ranks.world_size > 1:
         step_module = DistributedDataParallel(task, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
+    at_start = measure_start(network, data) if done == 0 else {}
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
         losses = _train_epoch(step_module, task, optimizer, data, epoch, ranks)
@@ -81,14 +74,17 @@ def train_trial(
             "epoch": float(epoch + 1),
             "train/loss": losses[0],
             "train/probe_loss": losses[1],
+            **{f"train/loss_stage{stage}": loss for stage, loss in enumerate(losses[2:], start=1)},
             "train/learning_rate": learning_rate(config, (epoch + 1) * config.steps_per_epoch - 1),
             "perf/images_per_second": config.steps_per_epoch * config.batch_size / (trained - started),
         }
         if not all(map(math.isfinite, losses)):
             raise TrialDiverged(f"epoch {epoch + 1}: train/loss must stay finite, got {losses[0]}")
         last = epoch + 1 == config.epochs
-        with autocast(config, device):
-            metrics |= _evaluate(task, data, ranks, with_ridge=last)
+        metrics |= evaluate(task, data, ranks, epoch + 1)
+        if epoch == 0:  # there is no earlier record that could hold them
+            metrics |= at_start
+        metrics["perf/evaluation_seconds"] = time.perf_counter() - trained
         metrics["perf/epoch_seconds"] = time.perf_counter() - started
 
         committed = None
@@ -106,12 +102,13 @@ def _train_epoch(
     data: TrialData,
     epoch: int,
     ranks: Ranks,
-) -> tuple[float, float]:
-    """One pass over the training images. Returns the means over its steps of the method's and the probe's loss."""
+) -> list[float]:
+    """One pass over the training images. Returns the means over its steps of the method's and the probe's loss, and of
+    every stage's where each has its own.
+    """
     config = task.config
     task.train()
-    method_loss = torch.zeros((), device=data.train.device)
-    probe_loss = torch.zeros_like(method_loss)
+    total = torch.zeros((), device=data.train.device)
     for step, batch in enumerate(training_batches(data.train, config, epoch, ranks)):
         set_learning_rate(optimizer, learning_rate(config, epoch * config.steps_per_epoch + step))
         with autocast(config, data.train.device):
@@ -119,25 +116,6 @@ def _train_epoch(
         optimizer.zero_grad(set_to_none=True)
         losses.total.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
-        method_loss += losses.method
-        probe_loss += losses.probe
-    means = ranks.total(torch.stack((method_loss, probe_loss))) / (ranks.world_size * config.steps_per_epoch)
-    return means[0].item(), means[1].item()
-
-
-@torch.no_grad()
-def _evaluate(task: Task, data: TrialData, ranks: Ranks, *, with_ridge: bool) -> dict[str, float]:
-    """Metrics of the network as it stands; the ridge probe, which needs the training set's features, only if asked."""
-    network, config = task.network, task.config
-    features, logits, labels = representations(network, data.test, ranks)
-    probe_images: Tensor = data.test.take(torch.arange(min(EQUIVARIANCE_IMAGES, len(data.test)))).images
-    metrics = {
-        "probe/top1": top1(logits, labels),
-        "eval/feature_std": feature_std(features),
-        "eval/effective_rank": effective_rank(features),
-        "eval/equivariance_error": equivariance_error(network, probe_images),
-    }
-    if with_ridge:
-        train_features, _, train_labels = representations(network, data.train, ranks)
-        metrics["probe/ridge_top1"] = ridge_top1(train_features, train_labels, features, labels, config.data.classes)
-    return metrics
+        total = total + torch.cat((torch.stack((losses.method, losses.probe)), losses.stages))
+    means: list[float] = (ranks.total(total) / (ranks.world_size * config.steps_per_epoch)).tolist()
+    return means

@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from hssl_ray.method import geometry
-from hssl_ray.method.groups import Group, Rotation, Scale, Translation
+from hssl_ray.method.groups import (
+    Dihedral,
+    Group,
+    Rotation,
+    RotationTranslation,
+    Scale,
+    ScaleTranslation,
+    Translation,
+)
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.trial.config import TrialConfig
 
@@ -17,6 +25,10 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "rotation": lambda: Rotation(geometry.rotation()),
     "scale": lambda: Scale(geometry.scale()),
     "translation": lambda: Translation(geometry.translation(8), image_size=28, stride=4),
+    "rotation8": lambda: Rotation(geometry.rotation(8)),
+    "dihedral": lambda: Dihedral(geometry.dihedral()),
+    "rotation_translation": lambda: RotationTranslation(geometry.rotation_translation(8), image_size=28, stride=4),
+    "scale_translation": lambda: ScaleTranslation(geometry.scale_translation(8), image_size=28, stride=4),
 }
 
 

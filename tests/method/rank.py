@@ -7,20 +7,29 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import get_args
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
+from hssl_ray.method.criterion import build_criterion
+from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
 from hssl_ray.method.draws import Draw, Stream, pair_draw, uniforms
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.method.normalisation import BatchNorm
-from hssl_ray.method.objectives import info_nce, nt_xent
+from hssl_ray.method.objectives import info_nce
 from hssl_ray.method.views import views_from_features
 from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.task import Task
 
-IMAGES = 12
+IMAGES, WIDTH = 12, 6
+SPECS = [
+    CriterionSpec(objective, similarity, 0.2)
+    for objective in get_args(ObjectiveName)
+    for similarity in (get_args(SimilarityName) if objective in CONTRASTIVE else ("cosine",))
+]
 
 
 def share(whole: Tensor, rank: int, world_size: int, *, even: bool = True) -> Tensor:
@@ -36,15 +45,20 @@ def noise(*shape: int, seed: int) -> Tensor:
 
 
 def objectives(rank: int, world_size: int) -> dict[str, Tensor]:
-    """Loss and gradient with respect to this rank's rows."""
+    """Loss, and gradient with respect to this rank's rows and to what the objective learns."""
     found: dict[str, Tensor] = {}
-    for name, objective in (("info_nce", info_nce), ("nt_xent", nt_xent)):
-        h1, h2 = (share(noise(IMAGES, 6, seed=seed), rank, world_size).clone().requires_grad_() for seed in (0, 1))
-        loss = objective(h1, h2, 0.1)
-        loss.backward()  # type: ignore[no-untyped-call]
-        assert h1.grad is not None
-        assert h2.grad is not None
-        found |= {f"{name}/loss": loss.detach(), f"{name}/rows": torch.cat([h1.grad, h2.grad], dim=1)}
+    for spec in SPECS:
+        torch.manual_seed(0)
+        criterion = build_criterion(spec, WIDTH).double()
+        h1, h2 = (share(noise(IMAGES, WIDTH, seed=seed), rank, world_size).clone() for seed in (0, 1))
+        loss = criterion(nn.Identity(), h1.requires_grad_(), h2.requires_grad_())
+        loss.backward()
+        rows = torch.cat([torch.zeros_like(h) if h.grad is None else h.grad for h in (h1, h2)], dim=1)
+        name = f"{spec.objective}-{spec.similarity}"
+        found |= {f"{name}/loss": loss.detach(), f"{name}/rows": rows}
+        for field, weight in criterion.named_parameters():
+            assert weight.grad is not None
+            found[f"{name}/learned/{field}"] = weight.grad.clone()
     return found
 
 
@@ -93,13 +107,28 @@ def training_step(rank: int, world_size: int) -> dict[str, Tensor]:
     return found
 
 
+def layerwise_step(rank: int, world_size: int) -> dict[str, Tensor]:
+    """Every stage's loss and the gradients of all weights of a task, through DDP."""
+    config = TrialConfig(group="translation", width=0.0625, layerwise=True, similarity="log_bilinear")
+    task = Task(build_network(config), config).double()
+    model: nn.Module = DistributedDataParallel(task, forward_sync_buffers=False) if world_size > 1 else task
+    indices = share(torch.arange(IMAGES), rank, world_size)
+    losses = model(share(noise(IMAGES, 1, 29, 29, seed=2), rank, world_size), indices % 10, task.draw(0, indices))
+    losses.total.backward()
+    found = {"layerwise/loss": losses.stages}
+    for name, weight in task.network.named_parameters():
+        assert weight.grad is not None
+        found[f"layerwise/same/{name}"] = weight.grad
+    return found
+
+
 def main(rank: int, world_size: int, folder: Path) -> None:
     torch.set_num_threads(1)
     if world_size > 1:
         dist.init_process_group("gloo", init_method=(folder / "meeting").as_uri(), rank=rank, world_size=world_size)
     maps, rows = noise(IMAGES, 3, 2, 5, 5, seed=3) * 2 + 1, noise(IMAGES, 4, seed=4) * 3 - 2
     at = {"rank": rank, "world_size": world_size}
-    found = objectives(**at) | training_step(**at)
+    found = objectives(**at) | training_step(**at) | layerwise_step(**at)
     found |= normalisation(BatchNorm(3), maps, "maps", **at)
     found |= normalisation(BatchNorm(3, relu=True), maps, "relu", **at)
     found |= normalisation(BatchNorm(4), rows, "rows", **at)

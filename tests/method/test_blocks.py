@@ -15,9 +15,9 @@ from hssl_ray.method import geometry
 from hssl_ray.method.architecture import DenseLayer
 from hssl_ray.method.blocks import Dense, JoinParts, PointwiseConv2d, PreActivationBlock, SplitParts
 from hssl_ray.method.groups import Group, Scale
-from hssl_ray.method.layout import fold
+from hssl_ray.method.layout import fold, unfold
 from hssl_ray.method.networks import Network
-from hssl_ray.method.steerable import GroupConv2d
+from hssl_ray.method.steerable import GroupConv2d, GroupPool
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "sesn_golden.npz"
 BLOCK = "block_8_16_stride2_s6"
@@ -100,7 +100,9 @@ def test_convolutions_get_channels_last_maps(
     group: str, structure: str, training: bool, make_network: Callable[..., Network], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Forward, every convolution of a ResNet: oneDNN's fast way, without a copy in between."""
-    network = make_network(group, dtype=torch.float32, dataset="cifar10", backbone="resnet20", structure=structure)
+    network = make_network(
+        group, dtype=torch.float32, dataset="cifar10", backbone="resnet20", structure=structure, image_size=17
+    )
     seen: list[bool] = []
     convolve: Callable[..., Tensor] = F.conv2d
 
@@ -109,7 +111,7 @@ def test_convolutions_get_channels_last_maps(
         return convolve(x, *args, **kwargs)
 
     monkeypatch.setattr(F, "conv2d", watched)
-    z = network.train(training)(torch.randn(2, 3, 33, 33))
+    z = network.train(training)(torch.randn(2, 3, 17, 17))
     monkeypatch.undo()
     convolutions = 2 + 3 * (3 * 2)  # two in the stem
     shortcuts = 3
@@ -117,6 +119,18 @@ def test_convolutions_get_channels_last_maps(
     assert seen == [True] * (convolutions * elements + shortcuts)
     if structure == "equivariant":
         assert fold(z).data_ptr() == z.data_ptr() and fold(z).is_contiguous(memory_format=torch.channels_last)
+
+
+def test_pooling_stays_channels_last(make_images: Callable[..., Tensor]) -> None:
+    """The result and, in the supervised baseline, the gradient that goes back into the lifted map."""
+    z = unfold(make_images(12, 5, channels=3).contiguous(memory_format=torch.channels_last), 6).requires_grad_()
+    given: list[Tensor] = []
+    z.register_hook(given.append)  # type: ignore[no-untyped-call]
+    pooled = GroupPool()(z)
+    pooled.square().sum().backward()
+    assert torch.equal(pooled, z.amax(2))
+    assert pooled.is_contiguous(memory_format=torch.channels_last)
+    assert fold(given[0]).is_contiguous(memory_format=torch.channels_last) and given[0].stride() == z.stride()
 
 
 def test_parts_are_sixths_of_the_channels() -> None:

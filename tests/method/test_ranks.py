@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 import hssl_ray
+from tests.method.rank import SPECS
 
 Results = dict[str, Tensor]
 SCRIPT = Path(__file__).with_name("rank.py")
@@ -46,18 +47,45 @@ def ranks(tmp_path_factory: pytest.TempPathFactory) -> tuple[Results, Results, R
     return one, first, second
 
 
-def close(actual: Tensor, expected: Tensor) -> bool:
-    return bool((actual - expected).abs().max() <= 1e-9 * expected.abs().max().clamp_min(1))
+def close(actual: Tensor, expected: Tensor, tolerance: float = 1e-9) -> bool:
+    return bool((actual - expected).abs().max() <= tolerance * expected.abs().max().clamp_min(1))
 
 
-@pytest.mark.parametrize("name", ["info_nce", "nt_xent"])
-def test_objectives_see_every_ranks_negatives(name: str, ranks: tuple[Results, Results, Results]) -> None:
-    """Each rank has the loss of the whole batch; the gradient is ranks times too large, which DDP's mean takes out."""
+CRITERIA = [f"{spec.objective}-{spec.similarity}" for spec in SPECS]
+
+
+@pytest.mark.parametrize("name", CRITERIA)
+def test_objectives_see_every_ranks_images(name: str, ranks: tuple[Results, Results, Results]) -> None:
+    """Each rank has the loss of the whole batch; the gradient is ranks times too large, which DDP's mean takes out. So
+    is that of what the objective learns.
+    """
     one, first, second = ranks
-    assert close(first[f"{name}/loss"], one[f"{name}/loss"])
-    assert close(second[f"{name}/loss"], one[f"{name}/loss"])
+    assert close(first[f"{name}/loss"], one[f"{name}/loss"], 1e-12)
+    assert close(second[f"{name}/loss"], one[f"{name}/loss"], 1e-12)
     gathered = torch.cat([first[f"{name}/rows"], second[f"{name}/rows"]]) / 2
-    assert close(gathered, one[f"{name}/rows"])
+    assert close(gathered, one[f"{name}/rows"], 1e-12)
+    for field in (key for key in one if key.startswith(f"{name}/learned/")):
+        assert close((first[field] + second[field]) / 2, one[field], 1e-12)
+
+
+def test_every_criterion_that_learns_is_compared(ranks: tuple[Results, Results, Results]) -> None:
+    learned = {key.split("/")[0] for key in ranks[0] if "/learned/" in key}
+    assert learned == {name for name in CRITERIA if "bilinear" in name or "simsiam" in name}
+    halves = (
+        ranks[1]["simsiam-cosine/learned/predictor.0.weight"],
+        ranks[2]["simsiam-cosine/learned/predictor.0.weight"],
+    )
+    assert not close(*halves)  # one rank alone has not the gradient of the whole batch
+
+
+def test_a_layerwise_step_is_that_of_one_process(ranks: tuple[Results, Results, Results]) -> None:
+    """Each stage's loss, and the gradient of every weight, heads, criteria and probe with them."""
+    one, first, second = ranks
+    gradients = [name for name in one if name.startswith("layerwise/same/")]
+    assert len(gradients) == 3 * 3 + 3 * (9 + 1) + 3
+    for rank in (first, second):
+        for name in ("layerwise/loss", *gradients):
+            assert close(rank[name], one[name], 1e-12), name
 
 
 @pytest.mark.parametrize("name", ["maps", "relu", "rows"])

@@ -18,13 +18,13 @@ EquivarianceError = Callable[[Callable[[Tensor], Tensor], Group, Tensor], float]
 
 TWINS: dict[str, dict[str, Any]] = {
     "mnist_cnn": {"width": 0.125},
-    "resnet20": {"dataset": "cifar10", "backbone": "resnet20", "width": 0.03125},
-    "resnet18": {"dataset": "tiny-imagenet", "backbone": "resnet18", "width": 0.03125, "image_size": 33},
+    "resnet20": {"dataset": "cifar10", "backbone": "resnet20", "width": 0.03125, "image_size": 17},
+    "resnet18": {"dataset": "tiny-imagenet", "backbone": "resnet18", "width": 0.03125, "image_size": 17},
 }
 
 
 def images_for(name: str, make_images: Callable[..., Tensor], count: int = 2) -> Tensor:
-    return make_images(count, 29) if name == "mnist_cnn" else make_images(count, 33, channels=3)
+    return make_images(count, 29) if name == "mnist_cnn" else make_images(count, 17, channels=3)
 
 
 @pytest.mark.parametrize("group", ["rotation", "scale", "translation"])

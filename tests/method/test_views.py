@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from hssl_ray.method import geometry
-from hssl_ray.method.draws import Draw, Stream, augmentation_draw, pair_draw, uniforms
+from hssl_ray.method.draws import DRAW_COLUMNS, Draw, Stream, augmentation_draw, pair_draw, uniforms
 from hssl_ray.method.groups import Group, Scale, Translation
 from hssl_ray.method.networks import Network
 from hssl_ray.method.objectives import info_nce, nt_xent
@@ -237,7 +237,7 @@ def test_h_ssl_reads_one_forward_pass_and_a_ssl_two(group: Group) -> None:
 
 def test_a_ssl_takes_continuous_transformations(group: Group, make_images: Callable[..., Tensor]) -> None:
     """The paper's augmentation: g1, g2 between the elements, g0 anywhere, the same for both branches."""
-    draw = augmentation_draw(group, uniforms(0, 0, Stream.PAIRS, torch.arange(IMAGES), 5), 1)
+    draw = augmentation_draw(group, uniforms(0, 0, Stream.PAIRS, torch.arange(IMAGES), DRAW_COLUMNS), 1)
     z = torch.randn(IMAGES, 2, group.lifted_order, 8, 8)
     v1, v2 = a_ssl_views(lambda x: z, make_images(IMAGES), group, draw)
     assert torch.equal(v1, base_view(z, group, draw))

@@ -20,13 +20,14 @@ BASE: dict[str, Any] = {"epochs": 3, "warmup_epochs": 1, "batch_size": 256, "wid
 def make_results() -> MakeResults:
     """make(arm, ...): an arm is a mapping of config fields with `values`, a list over seeds.
 
-    A value is the metric of a finished trial, or the (state, reason) of one that is not. `seeds` defaults to 0, 1, ...
+    A value is the metric of a finished trial, or the (state, reason) of one that is not. `seeds` defaults to 0, 1, ...;
+    `study` to "by-hand".
     """
 
     def make(*arms: Mapping[str, Any], metric: str = "probe/ridge_top1", **metrics: float) -> pa.Table:
         rows = []
         for arm in arms:
-            fields = {k: v for k, v in arm.items() if k not in ("values", "seeds")}
+            fields = {k: v for k, v in arm.items() if k not in ("values", "seeds", "study")}
             seeds = arm.get("seeds", range(len(arm["values"])))
             for seed, value in zip(seeds, arm["values"], strict=True):
                 config = TrialConfig(**{**BASE, **fields, "seed": seed})
@@ -37,7 +38,7 @@ def make_results() -> MakeResults:
                     {
                         "trial_id": config.trial_id,
                         "name": f"{cell}-s{seed}",
-                        "study": "by-hand",
+                        "study": arm.get("study", "by-hand"),
                         "cell": cell,
                         "state": state,
                         "reason": reason,

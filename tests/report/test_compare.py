@@ -95,9 +95,7 @@ def test_the_plan_chooses_the_design(make_results: MakeResults) -> None:
     assert answered(compare(make_results(A, H), QUESTION)).difference.design == "paired"
     disjoint = compare(make_results(A, {**H, "seeds": [3, 4, 5]}), QUESTION)
     assert answered(disjoint).difference.design == "welch"
-    assert disjoint.pairs[0].notes == (
-        "the methods were planned with different seeds, so they are compared unpaired (Welch)",
-    )
+    assert disjoint.pairs[0].notes == ("the methods have different seeds, so they are compared unpaired (Welch)",)
     partial = compare(make_results(A, {**H, "values": [0.805, 0.815, ("failed", "worker_lost")]}), QUESTION)
     assert answered(partial).difference.design == "paired"
     assert answered(partial).difference.n == 2
@@ -268,6 +266,8 @@ def test_curves_over_seeds() -> None:
     empty = pa.Table.from_pylist(rows).slice(0, 0)
     assert cell_curves(empty).num_rows == 0
     assert cell_curves(empty).schema == cell_curves(pa.Table.from_pylist(rows)).schema
+    tables = [{**row, "metric": "equivariance/stage1/g1/map"} for row in rows]
+    assert cell_curves(pa.Table.from_pylist(rows + tables)).num_rows == 2, "tables of one trial are no curves"
 
 
 def _rounded(value: Any) -> Any:

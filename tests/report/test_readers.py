@@ -174,7 +174,7 @@ def test_the_page_of_a_study_is_written_beside_its_ledger(study_file: Path, tmp_
     assert list(tmp_path.glob("*.partial")) == []
 
 
-@pytest.mark.parametrize("module", ["compare", "status", "report", "pages"])
+@pytest.mark.parametrize("module", ["compare", "status", "report", "pages", "similarity"])
 def test_readers_start_without_torch_ray_or_mlflow(module: str) -> None:
     heavy = "('torch', 'ray', 'mlflow', 'optuna')"
     check = f"import sys, hssl_ray.cli.{module}; sys.exit(any(name in sys.modules for name in {heavy}))"

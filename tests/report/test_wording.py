@@ -91,7 +91,7 @@ def test_no_answer_says_why(make_results: MakeResults) -> None:
 
 def test_missing_trials_have_their_table(make_results: MakeResults) -> None:
     comparison = compare(make_results(A, {**H, "values": [0.8, 0.8, ("failed", "disk_full: no space")]}), QUESTION)
-    (row,) = gap_table(comparison).rows
+    (row,) = gap_table(comparison.gaps).rows
     assert row[:3] == ("h_ssl-rotation-s2", "failed", "disk_full: no space")
     assert len(tables(comparison)) == 3
     assert len(tables(compare(make_results(A, H), QUESTION))) == 2

@@ -62,6 +62,17 @@ def test_a_layer_may_move_a_field_to_the_grid_and_back(tmp_path: Path) -> None:
     assert back.search is not None and back.search.space == {"epochs": [4]}
 
 
+def test_a_layer_may_move_a_field_to_its_cases_and_back(tmp_path: Path) -> None:
+    path = write(
+        tmp_path, parent=PARENT, child="extends: parent.yaml\ncases: [{width: [0.5, 1.0], epochs: 6}, {epochs: 7}]\n"
+    )
+    study = load_study(path)
+    assert "width" not in {**study.base, **study.grid}
+    assert [cell.settings["epochs"] for cell in study.cells()] == [6, 6, 6, 6, 7, 7]  # the parent's two methods each
+    back = load_study(path, ["base.width=1"])
+    assert (back.base["width"], back.cases) == (1, [{"epochs": 6}, {"epochs": 7}])
+
+
 def test_within_one_layer_a_field_stands_in_one_place(tmp_path: Path) -> None:
     """Negative control of the above."""
     path = write(tmp_path, parent=PARENT, child="extends: parent.yaml\ngrid: {width: [1.0]}\nbase: {width: 1.0}\n")

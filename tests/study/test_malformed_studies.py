@@ -153,7 +153,11 @@ CASES = {
     "default against a setting": one(
         HEAD + "base: {epochs: 5}\n", "2:16: base.epochs", "makes the default of warmup_epochs wrong"
     ),
-    "image too small": one(HEAD + "base: {image_size: 20}\n", "2:20: base.image_size", "needs a feature map of 7 x 7 cells or more, got 5 x 5 at 20"),
+    "image too small": one(
+        HEAD + "base: {image_size: 20}\n",
+        "2:20: base.image_size",
+        "needs a feature map of 7 x 7 cells or more, got 5 x 5 at 20",
+    ),
     "compare with an absent method": one(
         GOOD + "compare: {baseline: supervised}\n",
         "5:21: compare.baseline",
@@ -245,6 +249,34 @@ CASES = {
             ("5:17: base.train_images", "multiple of the 10 classes"),
         ),
     ),
+    # cases
+    "cases as a mapping": one(GOOD + "cases: {group: scale}\n", "5:8: cases", "must be a list"),
+    "no case": one(GOOD + "cases: []\n", "5:8: cases", "must not be empty"),
+    "unknown key in a case": one(
+        GOOD + "cases:\n  - {group: scale}\n  - {grup: scale}\n", "7:6: cases[1].grup", 'did you mean "group"?'
+    ),
+    "wrong value in a case": one(
+        GOOD + "cases:\n  - {group: scale, base_size: [1, x]}\n", "6:35: cases[0].base_size[1]", "whole number"
+    ),
+    "rule broken in a case": one(
+        GOOD + "cases:\n  - {group: scale}\n  - {group: rotation, base_size: [1, 4]}\n",
+        "7:38: cases[1].base_size[1]",
+        "must be from 1 to |G| - 1 = 3 (group rotation), got 4 (cell a_ssl-rotation-base_size=4 and 1 more)",
+    ),
+    "field in a case and in base": one(
+        GOOD + "cases:\n  - {group: scale}\n  - {epochs: 6}\n", "7:14: cases[1].epochs", "is set in base too"
+    ),
+    "field in a case and in grid": one(
+        GOOD + "cases: [{method: frozen}]\n", "5:18: cases[0].method", "is set in grid too"
+    ),
+    "value twice in a case": one(
+        GOOD + "cases: [{group: [scale, scale]}]\n", "5:25: cases[0].group[1]", "given twice, first as item 1"
+    ),
+    "cases that overlap": one(
+        GOOD + "cases:\n  - {group: scale, base_size: [1, 2]}\n  - {group: scale, base_size: 2}\n",
+        "7:5: cases[1]",
+        "repeats cell a_ssl-scale-base_size=2 of item 1",
+    ),
 }
 
 
@@ -259,7 +291,7 @@ def test_every_mistake_has_its_place_and_its_rule(case: Broken, tmp_path: Path) 
     for line, (place, fragment) in zip(lines, case.says, strict=True):
         assert line.startswith(f"{path}:{place}"), line
         assert fragment in line
-        assert len(line) < len(str(path)) + 400
+        assert len(line) < len(str(path)) + 550
 
 
 @pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())

@@ -44,6 +44,35 @@ def test_cells_name_what_sets_them_apart() -> None:
     ]
 
 
+def test_the_grid_is_run_in_every_case() -> None:
+    """Cases are alternatives with values of their own: a union of grids, which one grid cannot say."""
+    whole = study(
+        cases=[{"group": "scale", "base_size": [1, 5]}, {"group": "rotation", "max_distance": 1.0}],
+        grid={"method": ["a_ssl", "h_ssl"]},
+        seeds=2,
+    )
+    assert [cell.name for cell in whole.cells()] == [
+        "a_ssl-scale-base_size=1",
+        "h_ssl-scale-base_size=1",
+        "a_ssl-scale-base_size=5",
+        "h_ssl-scale-base_size=5",
+        "a_ssl-rotation-max_distance=1.0",
+        "h_ssl-rotation-max_distance=1.0",
+    ]
+    assert whole.cell_count == 6
+    assert whole.trial_count == len(list(whole.planned())) == 12
+    assert "base_size" not in whole.cells()[-1].settings
+    assert Study.model_validate(whole.model_dump(mode="json")).digest == whole.digest
+
+
+def test_one_case_is_a_grid_of_its_values() -> None:
+    """... and a file without cases keeps the digest it had before there were any."""
+    case = study(cases=[{"base_size": [1, 2]}])
+    grid = study(grid={"base_size": [1, 2]})
+    assert [t.trial_id for t in case.planned()] == [t.trial_id for t in grid.planned()]
+    assert study().digest == "ca663e3d3186f3cf11e522bd8c9e028ddeab716a1ad57cfdfc8a6de0f3619f76"
+
+
 def test_a_study_without_a_grid_is_one_cell() -> None:
     (cell,) = study().cells()
     assert cell.name == "h_ssl-rotation"

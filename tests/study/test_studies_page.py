@@ -24,10 +24,13 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_examples_are_found() -> None:
-    assert len(FILES) == PAGE.count("```yaml") == 4
+    assert len(FILES) == PAGE.count("```yaml") == 5
 
 
-@pytest.mark.parametrize(("name", "trials"), {"rotations.yaml": 9, "tuned.yaml": 60, "distances.yaml": 27}.items())
+@pytest.mark.parametrize(
+    ("name", "trials"),
+    {"rotations.yaml": 9, "base_sizes.yaml": 48, "tuned.yaml": 60, "distances.yaml": 27}.items(),
+)
 @pytest.mark.usefixtures("here")
 def test_an_example_is_a_study_of_the_size_it_states(name: str, trials: int) -> None:
     assert load_study(name).trial_count == trials

@@ -35,6 +35,37 @@ def test_identity_is_a_function_of_the_values(temperature: float, seed: int) -> 
         pytest.param({"group": "rotation", "base_size": 4}, "base_size: must be from 1 to |G| - 1 = 3", id="base"),
         pytest.param({"group": "translation", "base_size": 3}, "base_size: must be a square patch", id="patch"),
         pytest.param({"group": "rotation", "max_distance": 3.0}, "rotation's diameter 2", id="distance"),
+        pytest.param(
+            {"group": "scale", "distance_metric": "torus"},
+            "distance_metric: must be one of log_ratio, index for group scale, got torus",
+            id="metric",
+        ),
+        pytest.param(
+            {"group": "translation", "distance_metric": "torus", "max_distance": 6.0},
+            "translation's diameter 5.657",
+            id="torus diameter",
+        ),
+        pytest.param(
+            {"max_distance": 1.0, "min_distance": 2.0},
+            "min_distance: must be at most max_distance = 1, got 2",
+            id="bounds",
+        ),
+        pytest.param(
+            {"max_distance": 1.5, "min_distance": 1.5},
+            "min_distance: no two elements of rotation are from 1.5 to 1.5 apart; the distances are 0, 1, 2, got 1.5",
+            id="empty shell",
+        ),
+        pytest.param(
+            {"group": "scale", "base_size": 5, "min_distance": 0.3},
+            "min_distance: no two elements of scale are at least 0.3 apart; the distances are 0, 0.2231435513, got 0.3",
+            id="no room for a base",
+        ),
+        pytest.param(
+            {"group": "rotation_translation", "base_size": 5},
+            "base_size: must be from 1 to the 4 lifted elements of a cell (rotation_translation), got 5",
+            id="base in a product",
+        ),
+        pytest.param({"method": "f_ssl", "group": "rotation_translation"}, "group: f_ssl", id="f_ssl on a product"),
         pytest.param({"method": "f_ssl", "group": "scale"}, "group: f_ssl", id="f_ssl"),
         pytest.param({"batch_size": 20_000}, "batch_size: must be at most the 10000", id="batch"),
         pytest.param({"train_images": 1001, "batch_size": 64}, "multiple of the 10 classes", id="balanced"),
@@ -60,6 +91,19 @@ def test_odd_exact_grids_by_default() -> None:
     assert TrialConfig().grid == 29 and TrialConfig().architecture.is_exact(29)
     assert TrialConfig(image_size=28).grid == 28 and not TrialConfig().architecture.is_exact(28)
     assert TrialConfig(group="translation").geometry.order == 64
+
+
+def test_a_shell_of_the_group_s_own_distance_is_allowed() -> None:
+    shells: list[dict[str, object]] = [
+        {"group": "rotation", "min_distance": 2.0},
+        {"group": "dihedral", "min_distance": 3.0, "max_distance": 3.0},
+        {"group": "translation", "min_distance": 1.4142135624, "max_distance": 1.4142135624},
+        {"group": "translation", "distance_metric": "chebyshev", "min_distance": 7.0, "max_distance": 7.0},
+        {"group": "scale", "distance_metric": "index", "min_distance": 5.0},
+        {"group": "scale_translation", "base_size": 6, "min_distance": 9.8},
+    ]
+    for values in shells:
+        assert TrialConfig.model_validate(values).min_distance == values["min_distance"]
 
 
 def test_the_paper_s_size_and_cost() -> None:

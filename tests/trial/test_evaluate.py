@@ -1,64 +1,116 @@
-"""Probes and collapse measures against closed forms and a library."""
+"""What is measured when, the same on two ranks as on one, and what the map's probe reads."""
 
+import json
 import math
+import os
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from sklearn.linear_model import RidgeCV
+import torch.distributed as dist
+from torch.multiprocessing.spawn import spawn
 
-from hssl_ray.trial.evaluate import RIDGE_PENALTIES, effective_rank, feature_std, ridge_top1, top1
+from hssl_ray.method.networks import build_network
+from hssl_ray.study.metrics import EPOCH_METRICS, METRICS, TABLES
+from hssl_ray.trial import data as trial_data
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.data import Images, open_trial_data
+from hssl_ray.trial.evaluate import LARGEST_MAP, evaluate, measure_start, readable_map
+from hssl_ray.trial.ranks import Ranks
+from hssl_ray.trial.task import Task
 
-
-def test_effective_rank_counts_equal_directions() -> None:
-    """k orthogonal directions of equal energy have effective rank k; one direction has 1; a point has 0."""
-    for k in (1, 3, 7):
-        basis = torch.linalg.qr(torch.randn(16, k, generator=torch.Generator().manual_seed(k)))[0]
-        signs = torch.cat((basis.T, -basis.T))
-        assert effective_rank(signs) == pytest.approx(k, rel=1e-6)
-    assert effective_rank(torch.ones(5, 4)) == 0.0
-
-
-def test_feature_std_tells_spread_from_collapse() -> None:
-    generator = torch.Generator().manual_seed(0)
-    spread = feature_std(torch.randn(4000, 64, generator=generator))
-    collapsed = feature_std(torch.ones(4000, 64) + 1e-4 * torch.randn(4000, 64, generator=generator))
-    assert spread == pytest.approx(1 / math.sqrt(64), rel=0.05)
-    assert collapsed < 0.001
+PAIRED = {"eval/loss_a_ssl", "eval/loss_h_ssl", "eval/loss_gap", "eval/alignment", "eval/uniformity"}
 
 
-def test_top1() -> None:
-    assert top1(torch.eye(4), torch.tensor([0, 1, 2, 0])) == 0.75
+def config(**changes: object) -> TrialConfig:
+    fields = {"width": 0.125, "epochs": 6, "warmup_epochs": 0, "batch_size": 21, "train_images": 100}
+    return TrialConfig.model_validate({**fields, "precision": "fp32", "image_size": 28, **changes})
 
 
-def blobs(n: int, seed: int, centres: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    labels = torch.arange(n) % len(centres)
-    return centres[labels] + 2.0 * torch.randn(n, centres.shape[1], generator=generator), labels
+def measured(trial: TrialConfig, epoch: int, ranks: Ranks | None = None) -> dict[str, float]:
+    task = Task(build_network(trial), trial)
+    return evaluate(task, open_trial_data(trial, torch.device("cpu")), ranks or Ranks(0, 1), epoch)
 
 
-def test_ridge_probe_is_leave_one_out_ridge_regression() -> None:
-    """Same predictions as scikit-learn's RidgeCV on the standardised features and the same penalties."""
-    centres = torch.randn(5, 12, generator=torch.Generator().manual_seed(1))
-    (x, y), (x_test, y_test) = blobs(150, 2, centres), blobs(400, 3, centres)
-    mean, std = x.double().mean(0), x.double().std(0)
-    z, z_test = ((x.double() - mean) / std).numpy(), ((x_test.double() - mean) / std).numpy()
-    alphas = (RIDGE_PENALTIES * torch.from_numpy(np.linalg.eigvalsh(z.T @ z)).mean()).numpy()
-    oracle = RidgeCV(alphas=alphas).fit(z, np.eye(5)[y.numpy()])
-    expected = (oracle.predict(z_test).argmax(1) == y_test.numpy()).mean()
-    assert ridge_top1(x, y, x_test, y_test, 5) == pytest.approx(expected, abs=1e-9)
-    assert 0.2 < expected < 1.0
+@pytest.fixture(autouse=True)
+def _few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    fewer(monkeypatch)
 
 
-def test_ridge_probe_survives_fewer_images_than_features_and_dead_features() -> None:
-    centres = 4 * torch.randn(3, 40, generator=torch.Generator().manual_seed(4))
-    (x, y), (x_test, y_test) = blobs(30, 5, centres), blobs(90, 6, centres)
-    x[:, 7] = x_test[:, 7] = 1.0
-    assert ridge_top1(x, y, x_test, y_test, 3) > 0.9
+def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = Images.__len__
+    monkeypatch.setattr(trial_data.Images, "__len__", lambda images: min(151, whole(images)))
 
 
-def test_ridge_probe_on_noise_is_chance() -> None:
-    """Negative control: features that know nothing score like guessing."""
-    noise = torch.randn(600, 20, generator=torch.Generator().manual_seed(7))
-    labels = torch.arange(600) % 10
-    assert ridge_top1(noise[:300], labels[:300], noise[300:], labels[300:], 10) < 0.2
+def plain(metrics: dict[str, float]) -> set[str]:
+    return {name for name in metrics if not name.startswith(TABLES)}
+
+
+@pytest.mark.parametrize("method", ["a_ssl", "h_ssl", "frozen", "supervised"])
+def test_every_metric_a_study_may_name_is_measured(method: str) -> None:
+    """Of methods without pairs, those that are not about pairs; the final ones at the last epoch alone."""
+    trial = config(method=method)
+    of_loop = {name for name in METRICS if name.startswith(("train/", "perf/"))}
+    absent = set() if method.endswith("ssl") else PAIRED
+    assert plain(measured(trial, 6)) == set(METRICS) - of_loop - absent
+    assert plain(measured(trial, 5)) == set(EPOCH_METRICS) - of_loop - absent
+
+
+def test_tables_come_at_powers_of_two_at_the_last_epoch_and_before_the_first_step() -> None:
+    trial = config()
+    expected = {f"equivariance/stage{s}/g{g}/{r}" for s in (1, 2, 3) for g in (1, 2, 3) for r in ("map", "pooled")}
+    for epoch in range(1, 7):
+        tables = {name for name in measured(trial, epoch) if name.startswith(TABLES)}
+        assert tables == (expected if epoch in (1, 2, 4, 6) else set())
+    start = measure_start(build_network(trial), open_trial_data(trial, torch.device("cpu")))
+    assert {name.replace("start/", "") for name in start} == expected | {"equivariance/map", "equivariance/pooled"}
+
+
+def _rank(rank: int, world: int, root: str) -> None:
+    os.environ["HSSL_HOME"] = f"{root}/home"
+    torch.set_num_threads(1)
+    fewer(pytest.MonkeyPatch())
+    dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=world)
+    try:
+        found = {name: measured(config(**CASES[name]), 6, Ranks.here()) for name in CASES}
+        Path(root, f"{rank}.json").write_text(json.dumps(found))
+    finally:
+        dist.destroy_process_group()
+
+
+CASES: dict[str, dict[str, object]] = {
+    "h_ssl": {},
+    "a_ssl on scale": {"method": "a_ssl", "group": "scale", "objective": "nt_xent"},
+}
+
+
+def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
+    """Every metric, although two ranks share neither 151 images nor a batch of 21 evenly."""
+    spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
+    first, last = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
+    assert first == last, "ranks report the same, bit for bit"
+    for name, changes in CASES.items():
+        alone = measured(config(**changes), 6)
+        assert first[name] == pytest.approx(alone, rel=1e-5, abs=1e-6), name
+
+
+def test_a_collapsed_network_is_measured_too() -> None:
+    """All images at one point: probes guess, nothing is spread, nothing fails."""
+    trial = config(epochs=1)
+    task = Task(build_network(trial), trial)
+    with torch.no_grad():
+        task.network.backbone.stages[-1][1].weight.zero_()  # type: ignore[index]
+    found = evaluate(task, open_trial_data(trial, torch.device("cpu")), Ranks(0, 1), 1)
+    assert found["eval/effective_rank"] == found["eval/feature_std"] == 0
+    assert found["eval/uniformity"] == found["eval/alignment"] == 0
+    assert math.isnan(found["eval/equivariance_error"])
+    assert all(value < 0.2 for name, value in found.items() if name.startswith("probe/"))
+
+
+def test_a_map_too_large_for_the_ridge_probe_is_averaged_to_the_finest_grid_that_is_not() -> None:
+    z = torch.randn(2, 512, 3, 8, 8, generator=torch.Generator().manual_seed(0))
+    read = readable_map(z)
+    assert read.shape == (2, 512 * 4 * 4) and read.shape[1] <= LARGEST_MAP < 512 * 5 * 5
+    torch.testing.assert_close(read.view(2, 512, 4, 4)[:, :, 1, 2], z.amax(2)[:, :, 2:4, 4:6].mean((2, 3)))
+    small = z[:, :100]
+    assert torch.equal(readable_map(small), small.amax(2).flatten(1))

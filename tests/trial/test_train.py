@@ -16,6 +16,7 @@ from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data, training_batches
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
+from hssl_ray.trial.evaluate import measure_start
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import Task
 from hssl_ray.trial.train import train_trial
@@ -78,18 +79,33 @@ def test_every_method_trains_and_reports_each_epoch(method: str, tmp_path: Path)
         "eval/feature_std", "eval/effective_rank", "perf/images_per_second", "perf/epoch_seconds", "epoch",
     }  # fmt: skip
     assert all(every <= m.keys() for m in told.metrics)
+    assert all(0 < m["perf/evaluation_seconds"] < m["perf/epoch_seconds"] for m in told.metrics)
+    starts = [any(name.startswith("equivariance/start/") for name in m) for m in told.metrics]
+    assert starts == [True, False, False], "measured before the first step, reported with the first epoch"
     assert "probe/ridge_top1" in told.metrics[-1] and "probe/ridge_top1" not in told.metrics[0]
     assert told.metrics[-1]["train/loss"] < told.metrics[0]["train/loss"]
 
 
 def test_rotation_equivariance_stays_exact_through_training(tmp_path: Path) -> None:
-    """A grid of 29 keeps Eq. 1 to rounding; 28 does not (negative control)."""
-    errors = {}
+    """A grid of 29 keeps Eq. 1 to rounding, and A-SSL's loss equal to H-SSL's; 28 does neither (negative control)."""
+    errors, gaps = {}, {}
     for size in (29, 28):
         told = Recorder()
-        train_trial(tiny(epochs=1, image_size=size), told, workdir=tmp_path / str(size))
+        train_trial(tiny(epochs=2, image_size=size), told, workdir=tmp_path / str(size))
         errors[size] = told.metrics[-1]["eval/equivariance_error"]
+        gaps[size] = told.metrics[-1]["eval/loss_gap"]
     assert errors[29] < 1e-5 < 0.05 < errors[28]
+    assert gaps[29] < 1e-4 < 1e-3 < gaps[28]
+
+
+def test_the_start_is_measured_before_the_first_step(tmp_path: Path) -> None:
+    """What is reported as the start is the untrained network's error; after an epoch it is another."""
+    config, told = tiny(epochs=1, image_size=28, method="a_ssl"), Recorder()
+    train_trial(config, told, workdir=tmp_path)
+    data = open_trial_data(config, torch.device("cpu"))
+    expected = measure_start(build_network(config), data)
+    assert {name: told.metrics[0][name] for name in expected} == expected
+    assert told.metrics[0]["eval/equivariance_error"] != expected["equivariance/start/map"]
 
 
 def test_frozen_is_frozen(tmp_path: Path) -> None:

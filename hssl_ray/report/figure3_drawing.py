@@ -1,0 +1,85 @@
+"""Figure 3 as a picture: one half for a page, both side by side for a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+
+from hssl_ray.report.drawing import (
+    GRID,
+    INK,
+    METHODS,
+    MUTED,
+    SETTINGS,
+    Paint,
+    canvases,
+    printed,
+    themed,
+    to_png,
+    to_svg,
+)
+from hssl_ray.report.figure3 import Curve, Figure3, Panel
+from hssl_ray.report.figure3_wording import axis_name, value_name
+
+STYLES = tuple(METHODS.values())  # one for each curve, in turn
+HEIGHT = 2.9
+
+
+def panel_svg(figure: Figure3, panel: Panel) -> str:
+    """One half as one `<svg>` element."""
+    with mpl.rc_context(SETTINGS):
+        return to_svg(_drawn(figure, [panel], themed), f"{value_name(figure, panel)} by {axis_name(panel)}")
+
+
+def figure_svg(figure: Figure3) -> str:
+    """Both halves as one SVG that stands alone."""
+    with mpl.rc_context(SETTINGS):
+        return to_svg(_drawn(figure, figure.panels, themed), "Figure 3: H-SSL by base size and by largest distance")
+
+
+def figure_png(figure: Figure3) -> bytes:
+    """Both halves as a PNG file."""
+    with mpl.rc_context(SETTINGS):
+        return to_png(_drawn(figure, figure.panels, printed))
+
+
+def _drawn(figure: Figure3, panels: Sequence[Panel], paint: Paint) -> Figure:
+    canvas, several = canvases(HEIGHT, len(panels), paint)
+    for axes, panel in zip(several, panels, strict=True):
+        _draw(axes, figure, panel, paint)
+    return canvas
+
+
+def _draw(axes: Axes, figure: Figure3, panel: Panel, paint: Paint) -> None:
+    """Means with their intervals; %-changes about a line at zero."""
+    if panel.axis == "base_size":
+        axes.axhline(0, color=paint(MUTED), linewidth=0.8)
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    for number, curve in enumerate(panel.curves):
+        _draw_curve(axes, curve, number, 100 if _in_percent(figure, panel) else 1, paint)
+    axes.grid(axis="y", color=paint(GRID), linewidth=0.6)
+    axes.set_xlabel(axis_name(panel), color=paint(INK))
+    axes.set_title(value_name(figure, panel), color=paint(INK))
+    if panel.curves:
+        axes.legend(frameon=False, labelcolor=paint(INK), handlelength=1.6)
+    else:
+        axes.text(0.5, 0.5, "no curve in the store", color=paint(MUTED), ha="center", transform=axes.transAxes)
+
+
+def _draw_curve(axes: Axes, curve: Curve, number: int, factor: float, paint: Paint) -> None:
+    colour, marker = STYLES[number % len(STYLES)]
+    xs = [point.x for point in curve.points]
+    means = [factor * point.value for point in curve.points]
+    axes.plot(xs, means, color=paint(colour), marker=marker, markersize=4.5, linewidth=1.5, label=curve.key.label)
+    for point in curve.points:
+        if point.interval:
+            ends = [factor * point.interval.low, factor * point.interval.high]
+            axes.plot([point.x] * 2, ends, color=paint(colour), linewidth=1.1, alpha=0.75)
+
+
+def _in_percent(figure: Figure3, panel: Panel) -> bool:
+    return panel.axis == "base_size" or value_name(figure, panel).endswith("%")

@@ -1,0 +1,97 @@
+"""A table or the figure of the paper, ready to be written down in any format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from hssl_ray.report import (
+    figure3_data,
+    figure3_drawing,
+    figure3_wording,
+    figures,
+    paper_data,
+    paper_wording,
+    wording,
+)
+from hssl_ray.report.figure3 import Figure3
+from hssl_ray.report.latex import latex_page
+from hssl_ray.report.page import environment, inline
+from hssl_ray.report.paper_tables import PaperTable
+from hssl_ray.report.wording import TextTable
+
+Picture = tuple[str, str]
+"""SVG and its caption."""
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What is said, whatever it is written as. `footnotes` belong to the first table; pictures are drawn on demand."""
+
+    title: str
+    headline: str
+    tables: Sequence[TextTable]
+    footnotes: Mapping[str, str]
+    notes: Sequence[str]
+    pictures: Callable[[], Sequence[Picture]]
+    to_csv: Callable[[], str]
+    to_json: Callable[[], str]
+
+    def markdown(self) -> str:
+        """Markdown that reads as text too."""
+        footnotes = [f"[{mark}] {text}" for mark, text in self.footnotes.items()]
+        return wording.markdown_page(self.headline, self.tables, [*footnotes, *self.notes])
+
+    def latex(self) -> str:
+        """LaTeX to be `\\input` into a document."""
+        return latex_page(self.tables, self.footnotes, self.notes)
+
+    def html(self, source: str, commands: Mapping[str, str]) -> str:
+        """One self-contained page.
+
+        Args:
+            source: where the trials were read, for people.
+            commands: what to type, by purpose.
+        """
+        page = environment().get_template("paper.html.j2")
+        drawn = [(inline(svg), caption) for svg, caption in self.pictures()]
+        return page.render(sheet=self, pictures=drawn, source=source, commands=commands)
+
+
+def table_sheet(table: PaperTable) -> Sheet:
+    """Table 1 or 2."""
+
+    def pictures() -> list[Picture]:
+        if not any(pair.answer for pair in table.comparison.pairs):
+            return []
+        return [(figures.difference_figure(table.comparison), figures.difference_caption(table.question))]
+
+    return Sheet(
+        title=paper_wording.TITLES[table.name].partition(":")[0],
+        headline=paper_wording.headline(table),
+        tables=paper_wording.tables(table),
+        footnotes=paper_wording.footnotes(table),
+        notes=paper_wording.notes(table),
+        pictures=pictures,
+        to_csv=lambda: paper_data.to_csv(table),
+        to_json=lambda: paper_data.to_json(table),
+    )
+
+
+def figure_sheet(figure: Figure3) -> Sheet:
+    """Figure 3."""
+
+    def pictures() -> list[Picture]:
+        panels = [panel for panel in figure.panels if panel.curves]
+        return [(figure3_drawing.panel_svg(figure, panel), figure3_wording.caption(figure, panel)) for panel in panels]
+
+    return Sheet(
+        title="Figure 3",
+        headline=figure3_wording.headline(figure),
+        tables=figure3_wording.tables(figure),
+        footnotes=figure3_wording.footnotes(figure),
+        notes=figure3_wording.notes(figure),
+        pictures=pictures,
+        to_csv=lambda: figure3_data.to_csv(figure),
+        to_json=lambda: figure3_data.to_json(figure),
+    )

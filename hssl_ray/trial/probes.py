@@ -1,0 +1,122 @@
+"""Classifiers that probe a representation which they do not train: nearest neighbours and the logistic regression.
+
+N images, D features, K classes. All compute in float64, so that ranks and machines agree; none looks at a test label
+before it is done. The closed-form probe is in `ridge`.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+KNN_NEIGHBOURS = 20
+KNN_TEMPERATURE = 0.07
+LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
+"""Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
+HELD_OUT = 5
+"""One training image in this many chooses the penalty."""
+TOLERANCE, SEARCH_TOLERANCE = 1e-5, 1e-3
+"""Largest entry of the gradient at which a regression is done, and one that is only there to choose a penalty."""
+MOST_ITERATIONS = 1000
+BLOCK = 2**24  # numbers held at once beside the features
+
+
+def top1(logits: Tensor, labels: Tensor) -> float:
+    """Share of images whose largest logit is their class."""
+    return (logits.argmax(1) == labels).double().mean().item()
+
+
+def blocks(count: int, width: int) -> list[slice]:
+    """Rows 0 .. count-1 in blocks that stay within `BLOCK` numbers if each row is `width` wide."""
+    step = max(1, BLOCK // width)
+    return [slice(start, start + step) for start in range(0, count, step)]
+
+
+def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
+    """Features (N, D) in float64, centred and divided by the training set's standard deviation, dead ones by 1."""
+    mean, std = train.double().mean(0), train.double().std(0)
+    std = torch.where(std > 0, std, torch.ones_like(std))
+    return tuple((features.double() - mean) / std for features in (train, *others))
+
+
+def knn_top1(
+    train: Tensor,
+    train_labels: Tensor,
+    test: Tensor,
+    test_labels: Tensor,
+    classes: int,
+    neighbours: int = KNN_NEIGHBOURS,
+) -> float:
+    """Test accuracy of the vote of the nearest training images, by cosine s, each with the weight exp(s / 0.07).
+
+    Source: Wu et al., Unsupervised feature learning via non-parametric instance discrimination, 2018.
+    """
+    bank, queries = F.normalize(train.double(), dim=1), F.normalize(test.double(), dim=1)
+    votes = torch.zeros(len(test), classes, dtype=torch.float64, device=test.device)
+    for rows in blocks(len(test), len(train)):
+        nearest = (queries[rows] @ bank.T).topk(min(neighbours, len(train)), dim=1)
+        weights = ((nearest.values - 1) / KNN_TEMPERATURE).exp()  # a common factor changes no vote
+        votes[rows].scatter_add_(1, train_labels[nearest.indices], weights)
+    return top1(votes, test_labels)
+
+
+def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
+    """Test accuracy of multinomial logistic regression on standardised features, trained to convergence.
+
+    The penalty is the one of LOGISTIC_PENALTIES with least cross-entropy on every fifth training image, of regressions
+    on the others; the weakest but one if the training set is too small to hold any out.
+    """
+    x, x_test = standardised(train, test)
+    held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
+    chosen = LOGISTIC_PENALTIES[-2]
+    if len(x) >= HELD_OUT * classes:
+        losses = []
+        rest, rest_labels = x[~held], train_labels[~held]
+        found: Tensor | None = None
+        for penalty in LOGISTIC_PENALTIES:  # each starts where the stronger penalty before it ended
+            found = logistic_regression(rest, rest_labels, classes, penalty, found, SEARCH_TOLERANCE)
+            losses.append(F.cross_entropy(_logits(x[held], found), train_labels[held]).item())
+        chosen = LOGISTIC_PENALTIES[losses.index(min(losses))]
+    weights = logistic_regression(x, train_labels, classes, chosen)
+    return top1(_logits(x_test, weights), test_labels)
+
+
+def logistic_regression(
+    x: Tensor,
+    labels: Tensor,
+    classes: int,
+    penalty: float,
+    start: Tensor | None = None,
+    tolerance: float = TOLERANCE,
+) -> Tensor:
+    """Weights (D + 1, K), the last row the biases, that minimise the mean cross-entropy + penalty / 2 |W|**2.
+
+    Full-batch L-BFGS (Nocedal 1980) with strong Wolfe line search until no entry of the gradient is above the
+    tolerance. The problem is strictly convex but for a constant added to all biases, so the start is a matter
+    of time alone. Biases are not penalised.
+    """
+    shape = (x.shape[1] + 1, classes)
+    weights = (torch.zeros(shape, dtype=x.dtype, device=x.device) if start is None else start.clone()).requires_grad_()
+    solver = torch.optim.LBFGS(
+        [weights],
+        max_iter=MOST_ITERATIONS,
+        max_eval=2 * MOST_ITERATIONS,
+        tolerance_grad=tolerance,
+        tolerance_change=0.0,
+        line_search_fn="strong_wolfe",
+    )
+
+    def loss() -> Tensor:
+        solver.zero_grad()
+        with torch.enable_grad():
+            value = F.cross_entropy(_logits(x, weights), labels) + penalty / 2 * weights[:-1].square().sum()
+            value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    solver.step(loss)  # type: ignore[no-untyped-call]
+    return weights.detach()
+
+
+def _logits(x: Tensor, weights: Tensor) -> Tensor:
+    return x @ weights[:-1] + weights[-1]

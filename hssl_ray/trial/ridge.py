@@ -1,0 +1,113 @@
+"""The closed-form probe: ridge regression whose penalty is chosen by leave-one-out error, in bounded memory.
+
+N images, D features, K classes.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from hssl_ray.trial.probes import blocks, top1
+
+PENALTIES = torch.logspace(-6, 2, 17, dtype=torch.float64)
+"""Relative to the mean eigenvalue of the standardised features' second moments."""
+
+
+def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
+    """Test accuracy of ridge regression from features (N, D) onto one-hot labels, in closed form and in float64.
+
+    Features are standardised by the training set. The penalty is the one of PENALTIES with least leave-one-out error
+    on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
+    """
+    x = _Standardised(train)
+    y = F.one_hot(train_labels, classes).double()
+    y_mean = y.mean(0)
+    weights = _weights(x, y - y_mean)
+    fits = [x.like(test[rows]) @ weights for rows in blocks(len(test), test.shape[1])]
+    return top1(torch.cat(fits) + y_mean, test_labels)
+
+
+class _Standardised:
+    """A training set, centred and at unit deviation, whose rows are brought to float64 block by block."""
+
+    def __init__(self, train: Tensor) -> None:
+        self._train = train
+        self.count, self.width = train.shape
+        self.device = train.device
+        total = torch.zeros(self.width, dtype=torch.float64, device=train.device)
+        for rows in self.blocks():
+            total += train[rows].double().sum(0)
+        self._mean = total / self.count
+        squares = torch.zeros_like(total)
+        for rows in self.blocks():
+            squares += (train[rows].double() - self._mean).square().sum(0)
+        std = (squares / (self.count - 1)).sqrt()
+        self._std = torch.where(std > 0, std, torch.ones_like(std))
+
+    def blocks(self) -> list[slice]:
+        return blocks(self.count, self.width)
+
+    def __getitem__(self, rows: slice) -> Tensor:
+        return self.like(self._train[rows])
+
+    def across(self, y: Tensor) -> Tensor:
+        """x' y, (D, K), of y (N, K)."""
+        total = torch.zeros(self.width, y.shape[1], dtype=y.dtype, device=y.device)
+        for rows in self.blocks():
+            total += self[rows].T @ y[rows]
+        return total
+
+    def like(self, features: Tensor) -> Tensor:
+        """Other features in the training set's units."""
+        return (features.double() - self._mean) / self._std
+
+
+def _weights(x: _Standardised, y: Tensor) -> Tensor:
+    """Weights (D, K) from standardised features to centred targets (N, K), at the penalty of least leave-one-out error.
+
+    With x = U S V', the fit at penalty p is U s U'y, where s = S**2 / (S**2 + p). Row i has leverage (U s U')_ii + 1/N,
+    of which 1/N is the mean's, and would miss by its residual / (1 - leverage) if it were left out. U S comes from the
+    D x D moments, or from the N x N products of rows where that is smaller; nothing else of that size is held.
+    """
+    primal = x.width <= x.count
+    eigenvalues, vectors = torch.linalg.eigh(_moments(x) if primal else _products(x))
+    eigenvalues = eigenvalues.clamp(min=0)
+
+    def scores(rows: slice) -> Tensor:
+        """Rows of U S."""
+        return torch.matmul(x[rows], vectors) if primal else vectors[rows] * eigenvalues.sqrt()
+
+    of_u = None if primal else vectors.T @ y  # U'y
+    moments = vectors.T @ x.across(y) if of_u is None else eigenvalues.sqrt()[:, None] * of_u  # (U S)'y
+    penalties = PENALTIES.to(y.device) * eigenvalues.sum() / x.width
+    shrink = 1 / (eigenvalues + penalties.clamp(min=torch.finfo(torch.float64).tiny)[:, None])  # (P, D or N)
+    coefficients = (shrink[:, :, None] * moments).transpose(0, 1).flatten(1)  # of all penalties side by side
+    errors = torch.zeros_like(penalties)
+    for rows in x.blocks():
+        part = scores(rows)
+        rest = (1 - part.square() @ shrink.T - 1 / x.count).clamp(min=1e-9)  # 1 - leverage, (n, P)
+        missed = y[rows, None] - (part @ coefficients).unflatten(1, (len(penalties), -1))  # (n, P, K)
+        errors += (missed / rest[:, :, None]).square().sum((0, 2))
+    best = shrink[errors.argmin(), :, None]
+    return torch.matmul(vectors, best * moments) if of_u is None else x.across(vectors @ (best * of_u))
+
+
+def _moments(x: _Standardised) -> Tensor:
+    """x' x, (D, D)."""
+    total = torch.zeros(x.width, x.width, dtype=torch.float64, device=x.device)
+    for rows in x.blocks():
+        part = x[rows]
+        total.addmm_(part.T, part)
+    return total
+
+
+def _products(x: _Standardised) -> Tensor:
+    """x x', (N, N)."""
+    total = torch.empty(x.count, x.count, dtype=torch.float64, device=x.device)
+    for rows in x.blocks():
+        part = x[rows]
+        for others in x.blocks():
+            total[rows, others] = part @ x[others].T
+    return total
