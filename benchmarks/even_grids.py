@@ -6,7 +6,7 @@ Relative error of Eq. 1 over the three quarter turns, on the feature map and aft
 random weights in evaluation mode. Images are MNIST's test digits for mnist_cnn; otherwise smooth random fields
 correlated over three pixels, of mean 0 and deviation 1; and white noise for all, the worst case. `off centre` is how
 far the last map's centre lies from the image's, in pixels. About a minute on one core at width 0.125; the errors of the
-paper's full width differ by less than 0.03 on the map.
+paper's full width differ by less than 0.05 on the map.
 """
 
 from __future__ import annotations

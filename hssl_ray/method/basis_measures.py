@@ -46,6 +46,16 @@ def kept_energy(order: int, reach: float) -> float:
     return float((whole * inside).sum() / whole.sum())
 
 
+def aliased_energy(order: int, scale: float) -> float:
+    """Share of the energy of order n's function at a scale, in cells, that lies beyond the grid's highest frequency.
+
+    Its spectrum is w**n exp(-w**2 / 2) at w = scale * frequency, largest at sqrt(n); a grid tells frequencies up to pi
+    apart. Sampled, the rest stands for lower frequencies, and for others at another scale.
+    """
+    power = torch.tensor(order + 0.5, dtype=torch.float64)
+    return float(torch.special.gammaincc(power, torch.tensor((math.pi * scale) ** 2, dtype=torch.float64)))
+
+
 def shift_residual(here: Tensor, there: Tensor, ratio: float, smoothness: float) -> float:
     """Relative error of Eq. 1 of a lifting layer between two scales, in closed form.
 

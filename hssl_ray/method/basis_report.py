@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from hssl_ray.method.basis_measures import (
+    aliased_energy,
     kept_energy,
     rank_and_condition,
     rank_tolerance,
@@ -62,7 +63,8 @@ class ScaleMeasures:
     """One scale of a basis.
 
     `mean_norm` and `max_norm` are over functions, each relative to its norm at the first scale. `kept_energy[n]` is the
-    share of order n's energy, along one side, that lies inside the support.
+    share of order n's energy, along one side, that lies inside the support; `aliased_energy[n]` that beyond the grid's
+    highest frequency.
     """
 
     scale: float
@@ -72,6 +74,7 @@ class ScaleMeasures:
     mean_norm: float
     max_norm: float
     kept_energy: tuple[float, ...]
+    aliased_energy: tuple[float, ...]
 
 
 @dataclass(frozen=True)
@@ -147,4 +150,5 @@ def _measures(scale: float, functions: Tensor, orders: Iterable[int]) -> ScaleMe
         norms.mean().item(),
         norms.max().item(),
         tuple(kept_energy(order, cells / 2 / scale) for order in orders),
+        tuple(aliased_energy(order, scale) for order in orders),
     )

@@ -32,6 +32,7 @@ def scale_table(report: BasisReport) -> TextTable:
         "norm mean",
         "norm max",
         *(f"He_{order} kept" for order in orders),
+        f"He_{orders[-1]} aliased",
     )
     rows = [
         (
@@ -42,6 +43,7 @@ def scale_table(report: BasisReport) -> TextTable:
             f"{row.mean_norm:.2f}",
             f"{row.max_norm:.2f}",
             *(f"{row.kept_energy[order]:.3f}" for order in orders),
+            f"{row.aliased_energy[orders[-1]]:.3f}",
         )
         for row in report.scales
     ]
@@ -89,6 +91,12 @@ def basis_notes(report: BasisReport) -> list[str]:
     least, order, scale = min((kept, n, row.scale) for row in report.scales for n, kept in enumerate(row.kept_energy))
     if least < 1 - LOST_ENERGY:
         notes.append(f"the support at scale {scale:g} keeps {least:.3f} of He_{order}'s energy along a side")
+    aliased = [n for n, share in enumerate(first.aliased_energy) if share > LOST_ENERGY]
+    if aliased:
+        notes.append(
+            f"at scale {first.scale:g} orders from {aliased[0]} on have over {LOST_ENERGY:g} of their energy beyond "
+            f"the grid's highest frequency, the last {first.aliased_energy[-1]:.2f}: sampled, they are other functions"
+        )
     if report.worst_residual is not None:
         value, i, j = max(
             (v, i, j) for i, row in enumerate(report.residuals) for j, v in enumerate(row) if v is not None

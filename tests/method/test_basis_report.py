@@ -10,7 +10,14 @@ import torch
 from torch import Tensor
 
 from hssl_ray.method import geometry
-from hssl_ray.method.basis_measures import kept_energy, rank_and_condition, shift_residual, support, turn_residual
+from hssl_ray.method.basis_measures import (
+    aliased_energy,
+    kept_energy,
+    rank_and_condition,
+    shift_residual,
+    support,
+    turn_residual,
+)
 from hssl_ray.method.basis_report import BasisReport, BasisSpec, basis_report
 from hssl_ray.method.basis_sweep import basis_sweep
 from hssl_ray.method.geometry import PAPER_SCALES
@@ -68,6 +75,17 @@ def test_kept_energy_is_the_integral(order: int, reach: float) -> None:
         return torch.trapezoid((hermite_polynomial(t, order) * torch.exp(-(t**2) / 2)).square(), t).item()
 
     assert kept_energy(order, reach) == pytest.approx(energy(reach) / energy(14.0), rel=1e-7)
+
+
+@pytest.mark.parametrize(("order", "scale"), [(0, 1.0), (2, 1.0), (10, 1.0), (10, 1.75)])
+def test_aliased_energy_is_that_of_the_spectrum_beyond_the_grid(order: int, scale: float) -> None:
+    """The spectrum of the finely sampled function, by FFT."""
+    step, count = 1 / 32, 4096
+    t = (torch.arange(count, dtype=torch.float64) - count // 2) * step / scale
+    power = torch.fft.rfft(hermite_polynomial(t, order) * torch.exp(-(t**2) / 2)).abs().square()
+    frequency = torch.arange(len(power)) * 2 * math.pi / (count * step)
+    beyond = power[frequency > math.pi].sum() / power.sum()
+    assert aliased_energy(order, scale) == pytest.approx(beyond.item(), abs=0.02)
 
 
 def test_kept_energy_of_the_paper_s_hidden_layers() -> None:
