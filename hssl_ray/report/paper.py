@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hssl_ray.data.catalog import CATALOG
-from hssl_ray.report.readings import PAIRS
+from hssl_ray.report.readings import PAIRS, concerns
 from hssl_ray.report.statistics import Summary
 
 RUNS = 3  # "mean ± std over 3 runs"
@@ -123,7 +123,7 @@ def paper_cell(method: str, settings: Mapping[str, Any], metric: str) -> PaperCe
     dataset = str(settings.get("dataset"))
     key = RowKey(MADE_FROM.get(dataset, dataset), str(settings.get("group")), "", structure_of(settings))
     printed = printed_number(key, method)
-    if printed is None or (method in PAIRS and _departures(settings, BASE_SETTINGS)):
+    if printed is None or _departures(settings, _base_settings(method, settings)):
         return None
     return PaperCell(printed, departures(method, settings, metric))
 
@@ -134,7 +134,7 @@ def departures(method: str, settings: Mapping[str, Any], metric: str) -> tuple[s
     full = MADE_FROM.get(dataset, dataset)
     wanted: dict[str, Any] = {"dataset": full, "backbone": paper_backbone(dataset, group, structure_of(settings))}
     wanted |= {"epochs": EPOCHS.get(full), **SETTINGS}
-    wanted |= {**PAIR_SETTINGS, **BASE_SETTINGS} if method in PAIRS else {}
+    wanted |= {**(PAIR_SETTINGS if method in PAIRS else {}), **_base_settings(method, settings)}
     wanted |= {"augmentation": "paper"} if method == "a_ssl" else {}
     if full not in BACKBONE:
         del wanted["backbone"]
@@ -144,6 +144,12 @@ def departures(method: str, settings: Mapping[str, Any], metric: str) -> tuple[s
     if metric != METRIC:
         found.append(f"metric={metric}")
     return tuple(found)
+
+
+def _base_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The paper's base size and distances, as far as they can change the cell."""
+    cell = {**settings, "method": method}
+    return {name: value for name, value in BASE_SETTINGS.items() if concerns(name, cell)}
 
 
 def structure_of(settings: Mapping[str, Any]) -> str:

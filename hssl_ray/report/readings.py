@@ -24,9 +24,9 @@ class Role(Enum):
     """What becomes of a field when trials are put into a table."""
 
     KEY = "tells rows, columns and seeds apart"
-    AXIS = "what Figure 3 varies; the tables have the paper's value"
+    AXIS = "what Figure 3 varies; a row of a table has the paper's value, or else the one it has"
     READING = "how an unclear sentence of the paper is read: one value in a whole table"
-    BUDGET = "what a trial may cost: one value in a row, and a row has its own"
+    ROW = "what a trial may cost, and what is measured in the group's own way: one value in a row, which has its own"
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,11 @@ class Use:
     role: Role
     methods: tuple[str, ...] = METHODS
     when: Callable[[Settings], bool] | None = None
+
+
+def draws_elements(settings: Settings) -> bool:
+    """Whether the pair is two elements of the group, rather than A-SSL's two transformations in the paper's ranges."""
+    return bool(settings["method"] != "a_ssl" or settings.get("augmentation") == "matched")
 
 
 def with_lars(settings: Settings) -> bool:
@@ -51,7 +56,7 @@ CLASSIFIED: dict[str, Use] = {
     "method": Use(Role.KEY),
     "seed": Use(Role.KEY),
     "base_size": Use(Role.AXIS, PAIRS),
-    "max_distance": Use(Role.AXIS, PAIRS),
+    "max_distance": Use(Role.AXIS, PAIRS, draws_elements),
     "image_size": Use(Role.READING),  # A4, A6; over a table its policy counts, see `names_of`
     "augmentation": Use(Role.READING, ("a_ssl",)),  # A8
     "objective": Use(Role.READING, PAIRS),  # A1
@@ -60,14 +65,14 @@ CLASSIFIED: dict[str, Use] = {
     "momentum": Use(Role.READING, when=with_lars),  # A15, as the next
     "trust_coefficient": Use(Role.READING, when=with_lars),
     "precision": Use(Role.READING),  # A21
-    "train_images": Use(Role.BUDGET),
-    "width": Use(Role.BUDGET),
-    "epochs": Use(Role.BUDGET),
-    "batch_size": Use(Role.BUDGET),
-    "learning_rate": Use(Role.BUDGET),
-    "probe_learning_rate": Use(Role.BUDGET),
-    "weight_decay": Use(Role.BUDGET),
-    "warmup_epochs": Use(Role.BUDGET),
+    "train_images": Use(Role.ROW),
+    "width": Use(Role.ROW),
+    "epochs": Use(Role.ROW),
+    "batch_size": Use(Role.ROW),
+    "learning_rate": Use(Role.ROW),
+    "probe_learning_rate": Use(Role.ROW),
+    "weight_decay": Use(Role.ROW),
+    "warmup_epochs": Use(Role.ROW),
 }
 
 FIELDS = CLASSIFIED | {name: Use(Role.READING) for name in TrialConfig.model_fields if name not in CLASSIFIED}
