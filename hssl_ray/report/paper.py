@@ -58,6 +58,7 @@ TABLE_2: Printed = {
 METRIC = "probe/top1"  # the detached classifier trained alongside
 MADE_FROM = {"mnist-mini": "mnist"}  # subsets, whose cells are shown beside the full set's
 BACKBONE = {"mnist": "mnist_cnn", "cifar10": "resnet20", "tiny-imagenet": "resnet18"}
+ALIKE = {"fashion-mnist": "mnist"}  # not the paper's, but of the same shape and so with the same network
 EPOCHS = {"mnist": 500, "cifar10": 1300, "tiny-imagenet": 1300}
 SETTINGS: dict[str, Any] = {  # §4.4, for every data set
     "width": 1.0,
@@ -94,17 +95,17 @@ class PaperCell:
     departures: tuple[str, ...]
 
 
-def paper_backbone(dataset: str, group: str, structure: str) -> str | None:
-    """The network of a data set (App. A), by that of the full set for a subset of it; None where there is none."""
+def paper_backbone(dataset: str, group: str, structure: str) -> str:
+    """The network of a data set (App. A), of one made from it, or of one alike."""
     if structure == "none" and group == "translation":
         return "mlp"
-    return BACKBONE.get(MADE_FROM.get(dataset, dataset))
+    return BACKBONE[(MADE_FROM | ALIKE).get(dataset, dataset)]
 
 
 def paper_rows(structure: str) -> list[RowKey]:
     """The rows of Table 1 (`equivariant`) or Table 2 (`none`), in the paper's order."""
     printed = TABLE_2 if structure == "none" else TABLE_1
-    return [RowKey(d, g, str(paper_backbone(d, g, structure)), structure) for d, g in printed]
+    return [RowKey(d, g, paper_backbone(d, g, structure), structure) for d, g in printed]
 
 
 def printed_number(key: RowKey, method: str) -> Summary | None:
@@ -129,15 +130,13 @@ def paper_cell(method: str, settings: Mapping[str, Any], metric: str) -> PaperCe
 
 
 def departures(method: str, settings: Mapping[str, Any], metric: str) -> tuple[str, ...]:
-    """In what a cell departs from §4.4 and App. A. Epochs and images are named where the paper has no such data set."""
+    """In what a cell departs from §4.4 and App. A; the epochs are named where the paper has no such data set."""
     dataset, group = str(settings.get("dataset")), str(settings.get("group"))
     full = MADE_FROM.get(dataset, dataset)
     wanted: dict[str, Any] = {"dataset": full, "backbone": paper_backbone(dataset, group, structure_of(settings))}
     wanted |= {"epochs": EPOCHS.get(full), **SETTINGS}
     wanted |= {**(PAIR_SETTINGS if method in PAIRS else {}), **_base_settings(method, settings)}
     wanted |= {"augmentation": "paper"} if method == "a_ssl" else {}
-    if full not in BACKBONE:
-        del wanted["backbone"]
     found = _departures(settings, wanted)
     if settings.get("train_images") not in (None, CATALOG[full].train_images):
         found.append(f"train_images={settings['train_images']}")

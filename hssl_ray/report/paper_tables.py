@@ -114,8 +114,7 @@ def _wanted(key: RowKey, where: Mapping[str, Any]) -> bool:
 def _counterparts(twin: RowKey, held: Sequence[RowKey]) -> list[RowKey]:
     """The structured rows of a twin's data set and group; the paper's network where the store has none."""
     found = [key for key in held if key[:2] == twin[:2] and (key.backbone == twin.backbone or twin.backbone == "mlp")]
-    backbone = paper_backbone(twin.dataset, twin.group, "equivariant") or twin.backbone
-    return found or [RowKey(twin.dataset, twin.group, backbone)]
+    return found or [RowKey(twin.dataset, twin.group, paper_backbone(twin.dataset, twin.group, "equivariant"))]
 
 
 def _why_not(trial: Trial, keys: Sequence[RowKey]) -> str | None:

@@ -15,7 +15,8 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from hssl_ray.report.paper import TABLE_1, TABLE_2, paper_rows
+from hssl_ray.data.catalog import CATALOG
+from hssl_ray.report.paper import TABLE_1, TABLE_2, RowKey, paper_backbone, paper_rows
 from hssl_ray.report.paper_data import SCHEMA
 from hssl_ray.report.paper_tables import PaperTable, TableName, TableRow, paper_table
 from hssl_ray.report.paper_wording import winners
@@ -292,3 +293,13 @@ def test_the_rows_of_the_paper_are_those_of_its_tables() -> None:
     ] * 2
     assert [key.backbone for key in paper_rows("none")] == ["mlp", "mnist_cnn", "resnet20"]
     assert paper_rows("none")[0].label == "mnist translation without structure"
+
+
+def test_every_data_set_has_a_network_so_that_a_label_names_only_another() -> None:
+    assert {paper_backbone(dataset, "scale", "equivariant") for dataset in CATALOG} == {
+        "mnist_cnn",
+        "resnet20",
+        "resnet18",
+    }
+    assert RowKey("fashion-mnist", "scale", "mnist_cnn").label == "fashion-mnist scale"
+    assert RowKey("cifar10", "scale", "mnist_cnn").label == "cifar10 scale mnist_cnn"
