@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hssl_ray.data.catalog import CATALOG
-from hssl_ray.report.readings import PAIRS
+from hssl_ray.report.readings import PAIRS, concerns
 from hssl_ray.report.statistics import Summary
 
 RUNS = 3  # "mean ± std over 3 runs"
@@ -58,6 +58,7 @@ TABLE_2: Printed = {
 METRIC = "probe/top1"  # the detached classifier trained alongside
 MADE_FROM = {"mnist-mini": "mnist"}  # subsets, whose cells are shown beside the full set's
 BACKBONE = {"mnist": "mnist_cnn", "cifar10": "resnet20", "tiny-imagenet": "resnet18"}
+ALIKE = {"fashion-mnist": "mnist"}  # not the paper's, but of the same shape and so with the same network
 EPOCHS = {"mnist": 500, "cifar10": 1300, "tiny-imagenet": 1300}
 SETTINGS: dict[str, Any] = {  # §4.4, for every data set
     "width": 1.0,
@@ -67,7 +68,13 @@ SETTINGS: dict[str, Any] = {  # §4.4, for every data set
     "warmup_epochs": 10,
     "batch_size": 4096,
 }
-PAIR_SETTINGS: dict[str, Any] = {"objective": "info_nce", "temperature": 0.1}  # where there are pairs to contrast
+PAIR_SETTINGS: dict[str, Any] = {  # where there are pairs to contrast
+    "objective": "info_nce",
+    "similarity": "cosine",
+    "temperature": 0.1,
+    "layerwise": False,
+    "min_distance": None,
+}
 BASE_SETTINGS: dict[str, Any] = {"base_size": 1, "max_distance": None}  # both tables; Fig. 3 varies them
 
 
@@ -94,17 +101,17 @@ class PaperCell:
     departures: tuple[str, ...]
 
 
-def paper_backbone(dataset: str, group: str, structure: str) -> str | None:
-    """The network of a data set (App. A), by that of the full set for a subset of it; None where there is none."""
+def paper_backbone(dataset: str, group: str, structure: str) -> str:
+    """The network of a data set (App. A), of one made from it, or of one alike."""
     if structure == "none" and group == "translation":
         return "mlp"
-    return BACKBONE.get(MADE_FROM.get(dataset, dataset))
+    return BACKBONE[(MADE_FROM | ALIKE).get(dataset, dataset)]
 
 
 def paper_rows(structure: str) -> list[RowKey]:
     """The rows of Table 1 (`equivariant`) or Table 2 (`none`), in the paper's order."""
     printed = TABLE_2 if structure == "none" else TABLE_1
-    return [RowKey(d, g, str(paper_backbone(d, g, structure)), structure) for d, g in printed]
+    return [RowKey(d, g, paper_backbone(d, g, structure), structure) for d, g in printed]
 
 
 def printed_number(key: RowKey, method: str) -> Summary | None:
@@ -123,27 +130,31 @@ def paper_cell(method: str, settings: Mapping[str, Any], metric: str) -> PaperCe
     dataset = str(settings.get("dataset"))
     key = RowKey(MADE_FROM.get(dataset, dataset), str(settings.get("group")), "", structure_of(settings))
     printed = printed_number(key, method)
-    if printed is None or (method in PAIRS and _departures(settings, BASE_SETTINGS)):
+    if printed is None or _departures(settings, _base_settings(method, settings)):
         return None
     return PaperCell(printed, departures(method, settings, metric))
 
 
 def departures(method: str, settings: Mapping[str, Any], metric: str) -> tuple[str, ...]:
-    """In what a cell departs from §4.4 and App. A. Epochs and images are named where the paper has no such data set."""
+    """In what a cell departs from §4.4 and App. A; the epochs are named where the paper has no such data set."""
     dataset, group = str(settings.get("dataset")), str(settings.get("group"))
     full = MADE_FROM.get(dataset, dataset)
     wanted: dict[str, Any] = {"dataset": full, "backbone": paper_backbone(dataset, group, structure_of(settings))}
     wanted |= {"epochs": EPOCHS.get(full), **SETTINGS}
-    wanted |= {**PAIR_SETTINGS, **BASE_SETTINGS} if method in PAIRS else {}
+    wanted |= {**(PAIR_SETTINGS if method in PAIRS else {}), **_base_settings(method, settings)}
     wanted |= {"augmentation": "paper"} if method == "a_ssl" else {}
-    if full not in BACKBONE:
-        del wanted["backbone"]
     found = _departures(settings, wanted)
     if settings.get("train_images") not in (None, CATALOG[full].train_images):
         found.append(f"train_images={settings['train_images']}")
     if metric != METRIC:
         found.append(f"metric={metric}")
     return tuple(found)
+
+
+def _base_settings(method: str, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """The paper's base size and distances, as far as they can change the cell."""
+    cell = {**settings, "method": method}
+    return {name: value for name, value in BASE_SETTINGS.items() if concerns(name, cell)}
 
 
 def structure_of(settings: Mapping[str, Any]) -> str:

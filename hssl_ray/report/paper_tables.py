@@ -13,7 +13,7 @@ from hssl_ray.report.compare import holm_notes, pair_of, with_holm
 from hssl_ray.report.comparison import Cell, Comparison, Pair, Question
 from hssl_ray.report.paper import BASE_SETTINGS, RowKey, departures, paper_backbone, paper_rows, structure_of
 from hssl_ray.report.readings import Role, concerns, fields_of
-from hssl_ray.report.selection import Query, Trial, as_yaml, choose, key_of, trials_of
+from hssl_ray.report.selection import Query, Trial, as_yaml, choose, has_value, key_of, trials_of
 from hssl_ray.trial.config import TrialConfig
 
 TableName = Literal["table1", "table2"]
@@ -65,7 +65,8 @@ def paper_table(name: TableName, store: pa.Table, query: Query) -> PaperTable:
     """Fill a table.
 
     Table 1 has a row for each data set, group and equivariant backbone; Table 2 one for each unstructured twin, and
-    after it the structured row of the same data set and group.
+    after it the structured row of the same data set and group. Base size and distances are the paper's where a row has
+    trials of those.
 
     Args:
         name: which of the two.
@@ -75,16 +76,16 @@ def paper_table(name: TableName, store: pa.Table, query: Query) -> PaperTable:
     Raises:
         TableError: no such study or metric, or several candidates for the table or for one row.
     """
-    fixed = {field: query.where.get(field, BASE_SETTINGS[field]) for field in fields_of(Role.AXIS)}
     found = trials_of(store, query)
     keys = [key for key in _row_keys(name, found) if _wanted(key, query.where)]
     left_out: Counter[str] = Counter()
-    trials = []
+    by_row: dict[RowKey, list[Trial]] = {}
     for trial in found:
-        if reason := _why_not(trial, keys, fixed):
+        if reason := _why_not(trial, keys):
             left_out[reason] += 1
         else:
-            trials.append(trial)
+            by_row.setdefault(key_of(trial), []).append(trial)
+    trials = [trial for own in by_row.values() for trial in _at_the_papers_place(own, query, left_out)]
     chosen = choose(name, trials, query.metric)
     question = Question(name, metric=query.metric, margin=query.margin, confidence=query.confidence)
     rows = [_row(key, chosen.rows.get(key, ()), question) for key in keys]
@@ -113,20 +114,30 @@ def _wanted(key: RowKey, where: Mapping[str, Any]) -> bool:
 def _counterparts(twin: RowKey, held: Sequence[RowKey]) -> list[RowKey]:
     """The structured rows of a twin's data set and group; the paper's network where the store has none."""
     found = [key for key in held if key[:2] == twin[:2] and (key.backbone == twin.backbone or twin.backbone == "mlp")]
-    backbone = paper_backbone(twin.dataset, twin.group, "equivariant") or twin.backbone
-    return found or [RowKey(twin.dataset, twin.group, backbone)]
+    return found or [RowKey(twin.dataset, twin.group, paper_backbone(twin.dataset, twin.group, "equivariant"))]
 
 
-def _why_not(trial: Trial, keys: Sequence[RowKey], fixed: Mapping[str, Any]) -> str | None:
+def _why_not(trial: Trial, keys: Sequence[RowKey]) -> str | None:
     """Why a trial has no place in the table; None where it has one."""
     if trial["method"] not in COLUMNS:
         return f"of {trial['method']}, which is no column of the paper's"
     if key_of(trial) not in keys:
         return "without structure, which Table 2 has" if structure_of(trial) == "none" else "with no twin in the table"
-    for field, value in fixed.items():
-        if concerns(field, trial) and trial[field] != value:
-            return f"with another {field} than {as_yaml(value)}"
     return None
+
+
+def _at_the_papers_place(trials: Sequence[Trial], query: Query, left_out: Counter[str]) -> list[Trial]:
+    """A row's trials with the paper's base size and distances; with its own, where it has none with the paper's."""
+    for field in fields_of(Role.AXIS):
+        concerned = [trial for trial in trials if concerns(field, trial)]
+        wanted = query.where.get(field, BASE_SETTINGS[field])
+        if not any(trial[field] == wanted and has_value(trial, query.metric) for trial in concerned):
+            continue
+        apart = {trial["trial_id"] for trial in concerned if trial[field] != wanted}
+        if apart:
+            left_out[f"with another {field} than {as_yaml(wanted)}"] += len(apart)
+        trials = [trial for trial in trials if trial["trial_id"] not in apart]
+    return list(trials)
 
 
 def _row(key: RowKey, trials: Sequence[Trial], question: Question) -> TableRow:
@@ -172,7 +183,7 @@ def _twin_notes(rows: Sequence[TableRow]) -> list[str]:
     for row in rows:
         for other in rows:
             if row.key.structure == "none" and other.key.structure != "none" and row.key[:2] == other.key[:2]:
-                fields = [name for name in fields_of(Role.BUDGET) if name in row.settings and name in other.settings]
+                fields = [name for name in fields_of(Role.ROW) if name in row.settings and name in other.settings]
                 apart = [f for f in fields if row.settings[f] != other.settings[f]]
                 if apart:
                     said = ", ".join(f"{f} {as_yaml(row.settings[f])} and {as_yaml(other.settings[f])}" for f in apart)

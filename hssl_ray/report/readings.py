@@ -11,22 +11,20 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hssl_ray.trial.config import METHODS, TrialConfig
+from hssl_ray.method.criterion_spec import CONTRASTIVE
+from hssl_ray.trial.config import METHODS, PAIRS, TrialConfig
 
 Settings = Mapping[str, Any]
 """Values of a trial's fields by name."""
-
-PAIRS = ("a_ssl", "f_ssl", "h_ssl")
-"""The methods that contrast pairs."""
 
 
 class Role(Enum):
     """What becomes of a field when trials are put into a table."""
 
     KEY = "tells rows, columns and seeds apart"
-    AXIS = "what Figure 3 varies; the tables have the paper's value"
+    AXIS = "what Figure 3 varies; a row of a table has the paper's value, or else the one it has"
     READING = "how an unclear sentence of the paper is read: one value in a whole table"
-    BUDGET = "what a trial may cost: one value in a row, and a row has its own"
+    ROW = "what a trial may cost, and what is measured in the group's own way: one value in a row, which has its own"
 
 
 @dataclass(frozen=True)
@@ -36,6 +34,22 @@ class Use:
     role: Role
     methods: tuple[str, ...] = METHODS
     when: Callable[[Settings], bool] | None = None
+
+
+def draws_elements(settings: Settings) -> bool:
+    """Whether the pair is two elements of the group, rather than A-SSL's two transformations in the paper's ranges."""
+    return bool(settings["method"] != "a_ssl" or settings.get("augmentation") == "matched")
+
+
+def draws_within_bounds(settings: Settings) -> bool:
+    """Whether the pair is drawn by distance."""
+    bounds = settings.get("max_distance"), settings.get("min_distance")
+    return draws_elements(settings) and bounds != (None, None)
+
+
+def contrasts(settings: Settings) -> bool:
+    """Whether the objective has negatives, and so a similarity and a temperature."""
+    return settings.get("objective") in CONTRASTIVE
 
 
 def with_lars(settings: Settings) -> bool:
@@ -51,23 +65,30 @@ CLASSIFIED: dict[str, Use] = {
     "method": Use(Role.KEY),
     "seed": Use(Role.KEY),
     "base_size": Use(Role.AXIS, PAIRS),
-    "max_distance": Use(Role.AXIS, PAIRS),
+    "max_distance": Use(Role.AXIS, PAIRS, draws_elements),
+    "min_distance": Use(Role.READING, PAIRS, draws_elements),  # A9
+    "distance_metric": Use(Role.ROW, PAIRS, draws_within_bounds),  # A7
     "image_size": Use(Role.READING),  # A4, A6; over a table its policy counts, see `names_of`
+    "image_fit": Use(Role.READING),  # A4
+    "stem_stride": Use(Role.READING),  # A14
+    "mixing": Use(Role.READING),
     "augmentation": Use(Role.READING, ("a_ssl",)),  # A8
-    "objective": Use(Role.READING, PAIRS),  # A1
-    "temperature": Use(Role.READING, PAIRS),
+    "objective": Use(Role.READING, PAIRS),  # A1, A3
+    "similarity": Use(Role.READING, PAIRS, contrasts),  # A2
+    "layerwise": Use(Role.READING, PAIRS),
+    "temperature": Use(Role.READING, PAIRS, contrasts),
     "optimizer": Use(Role.READING),
     "momentum": Use(Role.READING, when=with_lars),  # A15, as the next
     "trust_coefficient": Use(Role.READING, when=with_lars),
     "precision": Use(Role.READING),  # A21
-    "train_images": Use(Role.BUDGET),
-    "width": Use(Role.BUDGET),
-    "epochs": Use(Role.BUDGET),
-    "batch_size": Use(Role.BUDGET),
-    "learning_rate": Use(Role.BUDGET),
-    "probe_learning_rate": Use(Role.BUDGET),
-    "weight_decay": Use(Role.BUDGET),
-    "warmup_epochs": Use(Role.BUDGET),
+    "train_images": Use(Role.ROW),
+    "width": Use(Role.ROW),
+    "epochs": Use(Role.ROW),
+    "batch_size": Use(Role.ROW),
+    "learning_rate": Use(Role.ROW),
+    "probe_learning_rate": Use(Role.ROW),
+    "weight_decay": Use(Role.ROW),
+    "warmup_epochs": Use(Role.ROW),
 }
 
 FIELDS = CLASSIFIED | {name: Use(Role.READING) for name in TrialConfig.model_fields if name not in CLASSIFIED}

@@ -21,6 +21,7 @@ Trial = Mapping[str, Any]
 """The columns of `study.results.results_table`, and under `studies` the names of all studies that have the trial."""
 
 SHOWN = 6  # values of a field that a refusal lists
+NAMED = 3  # studies that it names for each
 
 
 @dataclass(frozen=True)
@@ -148,10 +149,14 @@ class _Held:
 
     def __str__(self) -> str:
         shown = list(self.studies.items())[:SHOWN]
-        got = [f"{as_yaml(value)} ({', '.join(sorted(studies))})" for value, studies in shown]
+        got = [f"{as_yaml(value)} ({', '.join(_first(sorted(studies), NAMED))})" for value, studies in shown]
         got += [f"{len(self.studies) - SHOWN} more"] if len(self.studies) > SHOWN else []
         options = " or ".join(f"--where {self.field}={as_yaml(value)}" for value, _ in shown)
         return f"got {', '.join(got)}; choose with {options}"
+
+
+def _first(names: list[str], count: int) -> list[str]:
+    return names if len(names) <= count else [*names[:count], f"{len(names) - count} more"]
 
 
 def _itself(name: str, trial: Trial) -> tuple[Any, ...]:

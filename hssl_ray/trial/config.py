@@ -17,6 +17,8 @@ from hssl_ray.method.geometry import METRICS, TOLERANCE, DistanceMetric, Geometr
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
 METHODS: tuple[str, ...] = get_args(Method)
+PAIRS = ("a_ssl", "f_ssl", "h_ssl")
+"""The methods that contrast pairs; the others are baselines."""
 
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]

@@ -15,10 +15,12 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from hssl_ray.report.paper import TABLE_1, TABLE_2, paper_rows
+from hssl_ray.data.catalog import CATALOG
+from hssl_ray.report.paper import TABLE_1, TABLE_2, RowKey, paper_backbone, paper_rows
 from hssl_ray.report.paper_data import SCHEMA
 from hssl_ray.report.paper_tables import PaperTable, TableName, TableRow, paper_table
 from hssl_ray.report.paper_wording import winners
+from hssl_ray.report.readings import TableError
 from hssl_ray.report.selection import Query
 from hssl_ray.report.sheet import Sheet, table_sheet
 from hssl_ray.study.results import results_schema
@@ -188,7 +190,7 @@ def test_frozen_stands_beside_and_the_page_says_why_rotated_digits_lie_below(sto
 
 def test_left_out_trials_are_counted(make_results: MakeResults) -> None:
     f_ssl = {**A, "method": "f_ssl", "group": "translation"}
-    store = make_results(A, f_ssl, {**H, "base_size": 3}, {**H, "max_distance": 0.1, "values": [0.9]}, **TOP1)
+    store = make_results(A, H, f_ssl, {**H, "base_size": 3}, {**H, "max_distance": 0.1, "values": [0.9]}, **TOP1)
     table = paper_table("table1", store, Query())
     assert table.notes == (
         "left out: 3 trials of f_ssl, which is no column of the paper's",
@@ -199,6 +201,17 @@ def test_left_out_trials_are_counted(make_results: MakeResults) -> None:
     cell = chosen.cell("h_ssl")
     assert cell and cell.summary and cell.summary.n == 3 and cell.paper is None  # the paper has no such cell
     assert "base_size=3" in chosen.departures
+
+
+def test_a_row_without_the_papers_distance_has_its_own_and_says_so(make_results: MakeResults) -> None:
+    """What bounds the distance does not change A-SSL in the paper's ranges, so its cell stands."""
+    table = paper_table("table1", make_results(A, {**H, "max_distance": 0.1}, **TOP1), Query())
+    row = row_of(table, "mnist scale")
+    assert row.pair.answer and row.departures == ("max_distance=0.1",)
+    assert [cell.paper is None for cell in row.pair.cells] == [False, True]
+    two = make_results(A, {**H, "max_distance": 0.1}, {**H, "max_distance": 0.2}, **TOP1)
+    with pytest.raises(TableError, match=r"mnist scale: max_distance: one value in a row, got 0\.1 .*, 0\.2 "):
+        paper_table("table1", two, Query())
 
 
 def test_a_chosen_data_set_has_its_rows_alone(store: pa.Table) -> None:
@@ -280,3 +293,13 @@ def test_the_rows_of_the_paper_are_those_of_its_tables() -> None:
     ] * 2
     assert [key.backbone for key in paper_rows("none")] == ["mlp", "mnist_cnn", "resnet20"]
     assert paper_rows("none")[0].label == "mnist translation without structure"
+
+
+def test_every_data_set_has_a_network_so_that_a_label_names_only_another() -> None:
+    assert {paper_backbone(dataset, "scale", "equivariant") for dataset in CATALOG} == {
+        "mnist_cnn",
+        "resnet20",
+        "resnet18",
+    }
+    assert RowKey("fashion-mnist", "scale", "mnist_cnn").label == "fashion-mnist scale"
+    assert RowKey("cifar10", "scale", "mnist_cnn").label == "cifar10 scale mnist_cnn"

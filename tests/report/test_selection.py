@@ -140,6 +140,11 @@ def test_many_values_are_not_all_listed(make_results: MakeResults) -> None:
     assert "5 more; choose with" in told and told.count("--where") == 6
 
 
+def test_many_studies_are_not_all_named(make_results: MakeResults) -> None:
+    store = make_results(*({**A, "study": f"s{n}"} for n in range(5)), {**A, "epochs": 9}, **TOP1)
+    assert "got 3 (s0, s1, s2, 2 more), 9 (by-hand);" in refusal(store)[0]
+
+
 def test_a_pruned_or_unmeasured_trial_has_no_value(make_results: MakeResults) -> None:
     store = make_results({**A, "values": [0.95, float("nan"), ("pruned", "asha")]}, **TOP1)
     assert means(table1(store)) == {"a_ssl": (0.95, 1)}
