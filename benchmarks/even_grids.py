@@ -12,34 +12,19 @@ paper's full width differ by less than 0.05 on the map.
 from __future__ import annotations
 
 import argparse
-import math
 from statistics import fmean
 
 import torch
 from torch import Tensor
 
-from hssl_ray.method.networks import Network, build_network
+from hssl_ray.method.networks import build_network
 from hssl_ray.study.even_grids import off_centre
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data
+from hssl_ray.trial.equivariance import equivariance_errors, relative
 
 SIZES = {"mnist_cnn": (28, 30, 31, 32, 29), "resnet20": (32, 34, 35, 33), "resnet18": (64, 66, 67, 68, 69, 70, 71, 65)}
 DATASETS = {"mnist_cnn": "mnist-mini", "resnet20": "cifar10", "resnet18": "tiny-imagenet"}
-
-
-@torch.no_grad()
-def errors(network: Network, images: Tensor) -> tuple[float, float]:
-    """Relative error of Eq. 1 on the map, and after the spatial mean."""
-    network.eval()
-    group, z = network.group, network.backbone(images)
-    apart, norm = [0.0, 0.0], [0.0, 0.0]
-    for turn in range(1, group.order):
-        g = torch.full((len(images),), turn)
-        found, expected = network.backbone(group.transform_input(g, images)), group.transform_features(g, z)
-        for i, (a, b) in enumerate(((found, expected), (group.fibers(found), group.fibers(expected)))):
-            apart[i] += (a - b).square().sum().item()
-            norm[i] += b.square().sum().item()
-    return math.sqrt(apart[0] / norm[0]), math.sqrt(apart[1] / norm[1])
 
 
 def pictures(config: TrialConfig, count: int) -> dict[str, Tensor]:
@@ -80,7 +65,8 @@ def main() -> None:
                 )
                 network = build_network(config)
                 for name, images in pictures(config, asked.images).items():
-                    found.setdefault(name, []).append(errors(network, images))
+                    errors = equivariance_errors(network, images, every_stage=False)
+                    found.setdefault(name, []).append(relative(errors))
             for name, pairs in found.items():
                 on_map, pooled = (fmean(column) for column in zip(*pairs, strict=True))
                 away = off_centre(config.architecture, size)

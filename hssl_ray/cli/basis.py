@@ -24,7 +24,7 @@ KERNEL = Annotated[int | None, typer.Option("--kernel-size", help="One basis of 
 EFFECTIVE = Annotated[int | None, typer.Option("--effective-size", help="Its orders along a side; absent: the kernel.")]
 SCALES = Annotated[str | None, typer.Option("--scales", metavar="S,S,...", help="Ascending; absent: the paper's six.")]
 KIND = Annotated[Kind, typer.Option("--kind", help="A: all pairs of orders; B: those up to 4 in all, on finer scales.")]
-ROTATIONS = Annotated[int, typer.Option("--rotations", help="Turned copies of it: 1, or 4 quarter turns.")]
+ROTATIONS = Annotated[int, typer.Option("--rotations", help="Turned copies of it: 1, 4 quarter turns, or 8 eighths.")]
 KERNELS = Annotated[str, typer.Option("--kernel-sizes", metavar="K,K,...", help="Kernels to try, odd.")]
 EFFECTIVES = Annotated[str, typer.Option("--effective-sizes", metavar="E,E,...", help="Effective sizes to try.")]
 SMOOTHNESS = Annotated[

@@ -39,8 +39,8 @@ class BasisSpec:
     rotations: int = 1
 
     def __post_init__(self) -> None:
-        if self.rotations not in (1, 4):
-            raise ValueError(f"rotations: must be 1 or 4 quarter turns, got {self.rotations}")
+        if self.rotations not in (1, 4, 8):
+            raise ValueError(f"rotations: must be 1, 4 quarter turns or 8 eighths, got {self.rotations}")
 
     @property
     def functions(self) -> int:
@@ -53,9 +53,11 @@ class BasisSpec:
 
     def copies(self) -> Iterator[tuple[float, Tensor]]:
         """Angle in radians, counter-clockwise, and functions (F, S, k, k) of each turned copy, the first unturned."""
-        basis = self.sampled()
-        for quarter in range(self.rotations):
-            yield quarter * math.pi / 2, torch.rot90(basis, quarter, (2, 3))
+        angles = (0.0, math.pi / 4) if self.rotations == 8 else (0.0,)
+        basis = hermite_basis(self.kernel_size, self.effective_size, self.scales, self.kind, angles=angles)
+        for quarter in range(max(1, self.rotations // len(angles))):
+            for angle, copy in zip(angles, basis.chunk(len(angles), dim=1), strict=True):
+                yield quarter * math.pi / 2 + angle, torch.rot90(copy, quarter, (2, 3))
 
 
 @dataclass(frozen=True)

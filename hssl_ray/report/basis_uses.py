@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hssl_ray.method.architecture import ConvSpec
 from hssl_ray.method.basis_report import BasisSpec
-from hssl_ray.method.geometry import PAPER_SCALES, ROTATION_ORDER
+from hssl_ray.method.geometry import Circle, Lifted, Mirrored
 from hssl_ray.study.forecast import corners
 from hssl_ray.study.spec import Study
 from hssl_ray.trial.config import TrialConfig
@@ -58,13 +58,24 @@ def _bases(configs: Iterable[TrialConfig]) -> Uses:
             basis = BasisSpec(
                 kernel_size,
                 effective_size,
-                PAPER_SCALES if config.group == "scale" else (1.0,),
-                rotations=ROTATION_ORDER if config.group == "rotation" else 1,
+                config.geometry.scales,
+                rotations=_turns(config.geometry.lifted),
             )
             numbers = uses.setdefault(basis, {}).setdefault(network, [])
             if number not in numbers:
                 numbers.append(number)
     return uses
+
+
+def _turns(lifted: Lifted | None) -> int:
+    """Turned copies of a basis; reflections, which are exact as quarter turns are, are not counted."""
+    match lifted:
+        case Circle(order):
+            return order
+        case Mirrored(turns):
+            return turns
+        case _:
+            return 1
 
 
 def _steerable(part: object) -> Iterator[tuple[int, int]]:

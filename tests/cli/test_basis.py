@@ -70,7 +70,7 @@ def test_a_basis_of_one_s_own() -> None:
         (["report", "--effective-size", "3"], "a basis of your own is a --kernel-size"),
         (["report", "bases.yaml", "--kernel-size", "7"], "a basis of your own is a --kernel-size"),
         (["report", "--kernel-size", "6"], "kernel_size: must be odd"),
-        (["report", "--kernel-size", "7", "--rotations", "3"], "rotations: must be 1 or 4"),
+        (["report", "--kernel-size", "7", "--rotations", "3"], "rotations: must be 1, 4"),
         (["report", "--kernel-size", "7", "--scales", "1,x"], "must be numbers with commas between, got 1,x"),
         (["report", "--kernel-size", "7", "--scales", "2,1"], "scales: must be positive and ascending"),
         (["report", "--smoothness", "0"], "smoothness: must be above 0"),

@@ -47,6 +47,11 @@ def test_the_centre_of_the_map_is_where_it_is_said_to_be() -> None:
     assert [off_centre(architecture, size) for size in (28, 29, 30, 31)] == [1.5, 0, 0.5, 1]
 
 
+@pytest.mark.parametrize("group", ["rotation8", "dihedral", "rotation_translation"])
+def test_every_group_with_quarter_turns_is_warned(group: str) -> None:
+    assert expected_error(config(group=group, image_size=28)) == expected_error(config(image_size=28))
+
+
 @pytest.mark.parametrize("size", [28, 30, 31])
 def test_a_network_without_training_errs_as_the_plan_says(size: int) -> None:
     trial = config(image_size=size)
@@ -105,6 +110,7 @@ def test_an_exact_grid_has_neither_error_nor_warning(size: int) -> None:
     [
         {"group": "scale"},
         {"group": "translation"},
+        {"group": "scale_translation"},
         {"backbone": "resnet20", "dataset": "cifar10", "image_size": 32, "structure": "none"},
     ],
 )
