@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 
 from hssl_ray.method.architecture import ConvSpec
 from hssl_ray.method.basis_report import BasisSpec
-from hssl_ray.method.geometry import Circle, Lifted, Mirrored
+from hssl_ray.method.parts import Circle, Lifted, Mirrored
 from hssl_ray.study.forecast import corners
 from hssl_ray.study.spec import Study
 from hssl_ray.trial.config import TrialConfig

@@ -12,6 +12,7 @@ import pyarrow as pa
 from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
 from hssl_ray.report.paper import paper_cell
 from hssl_ray.report.power import seeds_needed
+from hssl_ray.report.readings import concerns
 from hssl_ray.report.statistics import (
     Difference,
     holm,
@@ -21,18 +22,17 @@ from hssl_ray.report.statistics import (
     welch_difference,
 )
 from hssl_ray.study.metrics import TABLES
-from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.config import PAIRS, TrialConfig
 
 Row = Mapping[str, Any]
 Setting = tuple[tuple[str, Any], ...]
-
-SSL_METHODS = ("a_ssl", "f_ssl", "h_ssl")
 
 
 def compare(results: pa.Table, question: Question) -> Comparison:
     """Answer the study's question from its results table (one row per trial, finished or not).
 
-    A cell is every seed of one setting; a pair is two cells whose settings differ in the method alone. Where a study
+    A cell is every seed of one setting; a pair is two cells whose settings differ in the method alone, or besides in
+    what does not concern one of the two: a frozen backbone has no base space, and H-SSL no augmentation. Where a study
     samples settings, a cell is represented by its best suggestion. Nothing is dropped in silence: unfinished trials,
     missing partners and single seeds are named in the notes.
     """
@@ -42,6 +42,7 @@ def compare(results: pa.Table, question: Question) -> Comparison:
     for row in rows:
         setting = tuple((field, row[field]) for field in varying)
         settings.setdefault(setting, {}).setdefault(row["method"], []).append(row)
+    settings = _completed(settings)
     pairs = with_holm([_planned_pair(setting, methods, question) for setting, methods in settings.items()], question)
     return Comparison(question, tuple(pairs), tuple(_notes(pairs, rows, question)))
 
@@ -51,7 +52,7 @@ def pair_of(label: str, settings: Mapping[str, Any], methods: Mapping[str, list[
     cells = {method: _cell(rows, dict(settings), question) for method, rows in methods.items()}
     frozen = cells.get("frozen")
     if frozen:
-        for method in set(cells) & set(SSL_METHODS):
+        for method in set(cells) & set(PAIRS):
             gain = answer_of(frozen, cells[method], question)
             cells[method] = replace(cells[method], gain=gain)
     baseline, against = cells.pop(question.baseline, None), cells.pop(question.against, None)
@@ -128,6 +129,34 @@ def _varying(rows: Sequence[Row], question: Question) -> list[str]:
     fields = [field for field in TrialConfig.model_fields if rows and field in rows[0]]
     left_out = {"method", "seed", *question.sampled}
     return [f for f in fields if f not in left_out and (f == "group" or len({row[f] for row in rows}) > 1)]
+
+
+def _completed(settings: dict[Setting, dict[str, list[Row]]]) -> dict[Setting, dict[str, list[Row]]]:
+    """Settings with the cells they lack borrowed from settings that differ in nothing that concerns those cells'
+    method.
+
+    A setting all of whose cells stand in another one too says nothing more, and is left out.
+    """
+    completed = dict(settings)
+    for setting, methods in settings.items():
+        borrowed = {
+            method: rows
+            for other, cells in settings.items()
+            for method, rows in cells.items()
+            if method not in methods and _serves(rows[0], other, setting)
+        }
+        completed[setting] = methods | borrowed
+    for setting, methods in settings.items():
+        others = [cells for other, cells in completed.items() if other != setting]
+        if all(any(cells.get(method) is rows for cells in others) for method, rows in methods.items()):
+            del completed[setting]
+    return completed
+
+
+def _serves(row: Row, own: Setting, wanted: Setting) -> bool:
+    """Whether a cell would be the same in the setting that is wanted: nothing in which the two differ concerns it."""
+    differing = {field for (field, a), (_, b) in zip(own, wanted, strict=True) if a != b}
+    return not any(concerns(field, row) for field in differing)
 
 
 def _planned_pair(setting: Setting, methods: Mapping[str, list[Row]], question: Question) -> Pair:

@@ -120,7 +120,8 @@ class Comparison:
 
     @property
     def gaps(self) -> list[Gap]:
-        return [gap for cell in self.cells for gap in cell.gaps]
+        """What is missing, once, also where a cell stands in several pairs."""
+        return list(dict.fromkeys(gap for cell in self.cells for gap in cell.gaps))
 
     def to_json(self) -> str:
         """The whole as JSON, schema `SCHEMA`: differences with their intervals, never a NaN."""
