@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from hssl_ray.report.drawing import (
     GRID,
@@ -15,6 +14,7 @@ from hssl_ray.report.drawing import (
     METHODS,
     MUTED,
     SETTINGS,
+    Colour,
     Paint,
     canvases,
     printed,
@@ -25,8 +25,8 @@ from hssl_ray.report.drawing import (
 from hssl_ray.report.figure3 import Curve, Figure3, Panel
 from hssl_ray.report.figure3_wording import axis_name, value_name
 
-STYLES = tuple(METHODS.values())  # one for each curve, in turn
-HEIGHT = 2.9
+STYLES = tuple(METHODS.values())  # one for each row, in turn
+HEIGHT = 3.2
 
 
 def panel_svg(figure: Figure3, panel: Panel) -> str:
@@ -55,30 +55,55 @@ def _drawn(figure: Figure3, panels: Sequence[Panel], paint: Paint) -> Figure:
 
 
 def _draw(axes: Axes, figure: Figure3, panel: Panel, paint: Paint) -> None:
-    """Means with their intervals; %-changes about a line at zero."""
+    """Means with their intervals; %-changes about a line at zero, base sizes evenly by their logarithm."""
     if panel.axis == "base_size":
         axes.axhline(0, color=paint(MUTED), linewidth=0.8)
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.set_xscale("log", base=2)
+        sizes = sorted({point.x for curve in panel.curves for point in curve.points})
+        axes.set_xticks(sizes, [f"{size:g}" for size in sizes])
+        axes.minorticks_off()
+    keys = sorted({curve.key for curve in figure.curves})  # a curve looks the same in both halves
+    styles = {key: STYLES[number % len(STYLES)] for number, key in enumerate(keys)}
+    factor = 100 if _in_percent(figure, panel) else 1
     for number, curve in enumerate(panel.curves):
-        _draw_curve(axes, curve, number, 100 if _in_percent(figure, panel) else 1, paint)
+        _draw_curve(axes, curve, styles[curve.key], _aside(panel, number), factor, paint)
     axes.grid(axis="y", color=paint(GRID), linewidth=0.6)
     axes.set_xlabel(axis_name(panel), color=paint(INK))
     axes.set_title(value_name(figure, panel), color=paint(INK))
     if panel.curves:
-        axes.legend(frameon=False, labelcolor=paint(INK), handlelength=1.6)
+        below = (0.5, -0.2)
+        axes.legend(
+            loc="upper center",
+            bbox_to_anchor=below,
+            ncols=2,
+            frameon=False,
+            labelcolor=paint(INK),
+            handlelength=1.6,
+        )
     else:
         axes.text(0.5, 0.5, "no curve in the store", color=paint(MUTED), ha="center", transform=axes.transAxes)
 
 
-def _draw_curve(axes: Axes, curve: Curve, number: int, factor: float, paint: Paint) -> None:
-    colour, marker = STYLES[number % len(STYLES)]
-    xs = [point.x for point in curve.points]
+def _aside(panel: Panel, number: int) -> Callable[[float], float]:
+    """Where a curve's points are drawn: a little beside their place, so that intervals do not hide one another."""
+    shift = number - (len(panel.curves) - 1) / 2
+    if panel.axis == "base_size":
+        return lambda x: x * 1.03**shift
+    reach = max(point.x for curve in panel.curves for point in curve.points)
+    return lambda x: x + 0.008 * reach * shift
+
+
+def _draw_curve(
+    axes: Axes, curve: Curve, style: tuple[Colour, str], aside: Callable[[float], float], factor: float, paint: Paint
+) -> None:
+    colour, marker = style
+    xs = [aside(point.x) for point in curve.points]
     means = [factor * point.value for point in curve.points]
     axes.plot(xs, means, color=paint(colour), marker=marker, markersize=4.5, linewidth=1.5, label=curve.key.label)
-    for point in curve.points:
+    for x, point in zip(xs, curve.points, strict=True):
         if point.interval:
             ends = [factor * point.interval.low, factor * point.interval.high]
-            axes.plot([point.x] * 2, ends, color=paint(colour), linewidth=1.1, alpha=0.75)
+            axes.plot([x, x], ends, color=paint(colour), linewidth=1.1, alpha=0.75)
 
 
 def _in_percent(figure: Figure3, panel: Panel) -> bool:
