@@ -10,9 +10,9 @@ from markupsafe import Markup
 
 from hssl_ray.method.basis_report import BasisReport
 from hssl_ray.method.basis_sweep import Candidate
-from hssl_ray.report.basis_pictures import mosaic_figure, profile_figure, sweep_figure, to_png
+from hssl_ray.report.basis_pictures import mosaic_figure, profile_figure, sweep_figure
 from hssl_ray.report.basis_tables import basis_name, basis_notes, basis_tables, sweep_table
-from hssl_ray.report.drawing import SETTINGS, to_svg
+from hssl_ray.report.drawing import SETTINGS, to_png, to_svg
 from hssl_ray.report.page import environment, inline
 from hssl_ray.report.wording import TextTable
 
@@ -45,7 +45,7 @@ def sweep_page(candidates: Sequence[Candidate], scales: Sequence[float], smoothn
 def basis_png(reports: Sequence[BasisReport]) -> bytes:
     """All bases at all scales as one PNG."""
     with mpl.rc_context(SETTINGS):
-        return to_png(mosaic_figure(reports))
+        return to_png(mosaic_figure(reports), dpi=120)
 
 
 def _section(report: BasisReport, uses: str) -> BasisSection:

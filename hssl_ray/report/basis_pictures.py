@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Iterator, Sequence
 
-import matplotlib as mpl
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -18,11 +16,10 @@ from hssl_ray.method.basis_report import BasisReport
 from hssl_ray.method.basis_sweep import Candidate
 from hssl_ray.method.steerable import hermite_polynomial
 from hssl_ray.report.basis_tables import basis_name
-from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, SETTINGS, canvas
+from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, canvas
 
 _SHOWN = 7  # orders a side: more are too small to see
 _PANEL = 1.3  # inches
-_DPI = 120
 _LINES = tuple(METHODS.values())  # colours and markers told apart with every common colour blindness
 
 
@@ -119,11 +116,3 @@ def sweep_figure(candidates: Sequence[Candidate]) -> Figure:
     axes.set_title("mean residual to the first scale", color=INK.drawn)
     figure.legend(loc="outside lower center", ncols=6, frameon=False, labelcolor=INK.drawn, handlelength=1.6)
     return figure
-
-
-def to_png(figure: Figure) -> bytes:
-    """The figure on white."""
-    picture = io.BytesIO()
-    with mpl.rc_context(SETTINGS):
-        figure.savefig(picture, format="png", dpi=_DPI, facecolor="white", metadata={"Software": None})
-    return picture.getvalue()

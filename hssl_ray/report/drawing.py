@@ -99,8 +99,8 @@ def to_svg(figure: Figure, label: str) -> str:
     return f'<svg role="img" aria-label={quoteattr(label)} {svg}'
 
 
-def to_png(figure: Figure) -> bytes:
-    """The figure on white, 200 pixels an inch; drawn with `printed` colours. The same figure, same bytes."""
+def to_png(figure: Figure, dpi: int = 200) -> bytes:
+    """The figure on white, `dpi` pixels an inch; drawn with `printed` colours. The same figure, same bytes."""
     picture = io.BytesIO()
-    figure.savefig(picture, format="png", dpi=200, facecolor="white", metadata={"Software": None})
+    figure.savefig(picture, format="png", dpi=dpi, facecolor="white", metadata={"Software": None})
     return picture.getvalue()

@@ -66,7 +66,7 @@ CLASSIFIED: dict[str, Use] = {
     "seed": Use(Role.KEY),
     "base_size": Use(Role.AXIS, PAIRS),
     "max_distance": Use(Role.AXIS, PAIRS, draws_elements),
-    "min_distance": Use(Role.READING, PAIRS, draws_elements),  # A9
+    "min_distance": Use(Role.AXIS, PAIRS, draws_elements),  # A9
     "distance_metric": Use(Role.ROW, PAIRS, draws_within_bounds),  # A7
     "image_size": Use(Role.READING),  # A4, A6; over a table its policy counts, see `names_of`
     "image_fit": Use(Role.READING),  # A4

@@ -51,6 +51,33 @@ def test_the_exact_table_of_three_seeds(make_results: MakeResults) -> None:
     assert comparison.notes == ()
 
 
+def test_a_cell_stands_in_every_pair_whose_difference_does_not_concern_it(make_results: MakeResults) -> None:
+    """A frozen backbone has no base space and H-SSL no augmentation, so one cell of each serves several settings."""
+    matched = {**A, "augmentation": "matched", "values": [0.83, 0.82, 0.84]}
+    wide = {**H, "base_size": 3, "values": [0.82, 0.83, 0.84]}
+    augmented = compare(make_results(A, matched, H, FROZEN), QUESTION)
+    assert [(pair.settings["augmentation"], len(pair.cells), pair.answer is None) for pair in augmented.pairs] == [
+        ("paper", 3, False),
+        ("matched", 3, False),
+    ]
+    assert {pair.against.name for pair in augmented.pairs if pair.against} == {"h_ssl-rotation"}
+    sizes = compare(make_results(H, wide, FROZEN), Question(study="by-hand", baseline="frozen", margin=0.02))
+    assert [pair.settings["base_size"] for pair in sizes.pairs if pair.answer] == [1, 3]
+
+
+def test_a_cell_is_not_lent_where_the_difference_concerns_it(make_results: MakeResults) -> None:
+    """Negative control: another width is another frozen backbone, another base another H-SSL."""
+    comparison = compare(make_results(A, H, FROZEN, {**H, "width": 0.5}, {**A, "base_size": 3}), QUESTION)
+    assert [len(pair.cells) for pair in comparison.pairs] == [3, 1, 2]  # base_size 3 has A-SSL and the frozen backbone
+
+
+def test_two_settings_that_differ_in_nothing_of_concern_are_one_pair(make_results: MakeResults) -> None:
+    """Each has what the other lacks: one of them is left, whole."""
+    comparison = compare(make_results(A, {**H, "augmentation": "matched"}), QUESTION)
+    (pair,) = comparison.pairs
+    assert pair.answer is not None
+
+
 def test_gain_over_frozen_has_an_interval(make_results: MakeResults) -> None:
     (pair,) = compare(make_results(A, H, FROZEN), QUESTION).pairs
     assert pair.against and pair.against.gain
