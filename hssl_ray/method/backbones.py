@@ -37,6 +37,7 @@ def build_architecture(
     structure: Structure = "equivariant",
     mixing: int = 1,
     stem_stride: int = 1,
+    largest_effective_size: int | None = None,
 ) -> Architecture:
     """The network that a study file names.
 
@@ -46,6 +47,7 @@ def build_architecture(
         lifted_order: G of a feature map (N, C, G, H, W).
         mixing: elements of the lifted axis that a filter spans, in all but the 1 x 1 shortcuts.
         stem_stride: stride of a ResNet's lifting convolution.
+        largest_effective_size: basis functions along one side that the group allows; None for the paper's.
 
     Raises:
         ValueError: the network cannot have this structure, group, mixing or stem.
@@ -60,7 +62,7 @@ def build_architecture(
         raise ValueError(f"mixing: without structure every filter sees all channels, so it must be 1, got {mixing}")
     if stem_stride != 1 and name not in RESNETS:
         raise ValueError(f"stem_stride: only a ResNet has a stem, so {name}'s must be 1, got {stem_stride}")
-    recipe = _Recipe(width, structure, lifted_order, mixing)
+    recipe = _Recipe(width, structure, lifted_order, mixing, largest_effective_size)
     match name:
         case "mnist_cnn":
             return _mnist_cnn(recipe, image_channels)
@@ -78,6 +80,7 @@ class _Recipe:
     structure: Structure
     lifted_order: int
     mixing: int
+    largest_effective_size: int | None
 
     def scaled(self, channels: int) -> int:
         """A channel count of the paper at this width."""
@@ -88,9 +91,10 @@ class _Recipe:
         return self.scaled(channels) * (self.lifted_order if self.structure == "none" else 1)
 
     def lift(self, image_channels: int, out: int, kernel_size: int, *, stride: int = 1) -> ConvSpec:
-        """The first convolution: effective size as large as the kernel, size kept."""
-        effective = kernel_size if self.structure == "equivariant" else None
-        return ConvSpec(image_channels, out, kernel_size, effective, stride, kernel_size // 2)
+        """The first convolution: effective size as large as the kernel where the group allows it, size kept."""
+        effective = min(kernel_size, self.largest_effective_size or kernel_size)
+        used = effective if self.structure == "equivariant" else None
+        return ConvSpec(image_channels, out, kernel_size, used, stride, kernel_size // 2)
 
     def conv(self, channels: int, out: int, *, stride: int = 1, padding: int = 3) -> ConvSpec:
         """A hidden convolution: kernel size 7, effective size 3."""

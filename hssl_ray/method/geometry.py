@@ -231,6 +231,15 @@ def geometry(name: GroupName, feature_size: int, metric: DistanceMetric | None =
             return scale_translation(feature_size, grid)
 
 
+def largest_effective_size(name: GroupName) -> int | None:
+    """Basis functions along one side up to which a grid can hold the group's turns; None where it can hold all.
+
+    An eighth turn of Hermite-Gaussians of orders 7 and more, at the paper's scale, falls between the cells: with
+    effective size 11 a lifting layer is as far from C8's next element as from the right one, with 7 it is near.
+    """
+    return 7 if name == "rotation8" else None
+
+
 def lifted_order(name: GroupName) -> int:
     """G of a feature map (N, C, G, H, W): scales or turns; 1 where the grid alone is the group."""
     return geometry(name, 1).lifted_order

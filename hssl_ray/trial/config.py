@@ -13,7 +13,16 @@ from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
 from hssl_ray.method.architecture import Architecture, BackboneName, Structure
 from hssl_ray.method.backbones import build_architecture
 from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
-from hssl_ray.method.geometry import METRICS, TOLERANCE, DistanceMetric, Geometry, GroupName, geometry, lifted_order
+from hssl_ray.method.geometry import (
+    METRICS,
+    TOLERANCE,
+    DistanceMetric,
+    Geometry,
+    GroupName,
+    geometry,
+    largest_effective_size,
+    lifted_order,
+)
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
 METHODS: tuple[str, ...] = get_args(Method)
@@ -122,6 +131,7 @@ class TrialConfig(BaseModel):
             structure=self.structure,
             mixing=self.mixing,
             stem_stride=self.stem_stride,
+            largest_effective_size=largest_effective_size(self.group),
         )
 
     @cached_property

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 
 from hssl_ray.method import geometry
 from hssl_ray.method.groups import Dihedral, Group, Rotation
+from hssl_ray.method.networks import build_network
 from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d, hermite_basis, lifted_basis
+from hssl_ray.trial.config import TrialConfig
 
 WHOLE: dict[str, Callable[[], Group]] = {
     "C4": lambda: Rotation(geometry.rotation()),
@@ -186,6 +188,21 @@ def test_eighth_turns_hold_to_the_error_of_sampling() -> None:
     maps, wrong_maps, fibers, wrong_fibers = eighth_turn_errors(3)
     assert maps < 0.1 < 0.6 < wrong_maps
     assert fibers < 0.6 * wrong_fibers
+
+
+def test_the_network_s_fibers_know_an_eighth_turn() -> None:
+    """The MNIST network on C8, 61 cells, untrained: the fibers of the turned image are nearest to the right element.
+
+    Measured 0.31 to 0.50 of their deviation, the next element 0.45 to 0.76 (seeds 0 to 3); effective size 11 fails.
+    """
+    config = TrialConfig.model_validate({"group": "rotation8", "width": 0.125, "image_size": 61})
+    network = build_network(config).double()
+    x, one = band_limited(4, 61, cut=0.05), torch.ones(4, dtype=torch.int64)
+    with torch.no_grad():
+        moved, still = (network.group.fibers(network(images)) for images in (network.group.transform_input(one, x), x))
+    apart = [(moved - still.roll(g, 1)).norm().item() for g in range(8)]
+    assert apart[1] == min(apart)
+    assert apart[1] < 0.75 * sorted(apart)[1]
 
 
 def test_functions_of_too_high_an_order_break_eighth_turns() -> None:
