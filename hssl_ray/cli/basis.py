@@ -13,7 +13,7 @@ from hssl_ray.cli.compare import SET
 
 if TYPE_CHECKING:
     from hssl_ray.method.basis_report import BasisSpec
-    from hssl_ray.report.basis_uses import Uses
+    from hssl_ray.report.basis.uses import Uses
 
 app = typer.Typer(help="Measure steerable bases before anything is trained.", no_args_is_help=True)
 
@@ -60,9 +60,9 @@ def report(
     from hssl_ray.method.basis_report import SMOOTHNESS as USUAL
     from hssl_ray.method.basis_report import BasisSpec, basis_report
     from hssl_ray.method.geometry import PAPER_SCALES
-    from hssl_ray.report.basis_page import basis_page, basis_png
-    from hssl_ray.report.basis_tables import basis_notes, basis_tables
-    from hssl_ray.report.basis_uses import in_words, paper_bases, study_bases
+    from hssl_ray.report.basis.page import basis_page, basis_png
+    from hssl_ray.report.basis.tables import basis_notes, basis_tables
+    from hssl_ray.report.basis.uses import in_words, paper_bases, study_bases
     from hssl_ray.study.spec import load_study
 
     described = effective_size is not None or scales is not None or kind != "A" or rotations != 1
@@ -118,8 +118,8 @@ def sweep(
     from hssl_ray.method.basis_report import SMOOTHNESS as USUAL
     from hssl_ray.method.basis_sweep import basis_sweep
     from hssl_ray.method.geometry import PAPER_SCALES
-    from hssl_ray.report.basis_page import sweep_page
-    from hssl_ray.report.basis_tables import sweep_table
+    from hssl_ray.report.basis.page import sweep_page
+    from hssl_ray.report.basis.tables import sweep_table
 
     _check(output, (".html",))
     chosen = PAPER_SCALES if scales is None else _numbers(scales, "--scales")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from hssl_ray.data.errors import DataError
-from hssl_ray.report.readings import TableError
+from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
 from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError

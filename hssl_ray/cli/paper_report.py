@@ -10,13 +10,13 @@ from pathlib import Path
 from hssl_ray.cli.programs import program
 from hssl_ray.cli.report import Target
 from hssl_ray.data.files import replacing
-from hssl_ray.report.figure3 import figure3
-from hssl_ray.report.figure3_drawing import figure_png, figure_svg
-from hssl_ray.report.paper_tables import paper_table
-from hssl_ray.report.readings import TableError
-from hssl_ray.report.selection import Query
-from hssl_ray.report.sheet import Sheet, figure_sheet, table_sheet
-from hssl_ray.report.where import read_where
+from hssl_ray.report.paper.figure3 import figure3
+from hssl_ray.report.paper.figure3_drawing import figure_png, figure_svg
+from hssl_ray.report.paper.readings import TableError
+from hssl_ray.report.paper.selection import Query
+from hssl_ray.report.paper.sheet import Sheet, figure_sheet, table_sheet
+from hssl_ray.report.paper.tables import paper_table
+from hssl_ray.report.paper.where import read_where
 from hssl_ray.study.tracked import redact, tracking_uri
 from hssl_ray.study.tracking import StoredTrials, read_store
 

@@ -10,9 +10,9 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
-from hssl_ray.report.paper import paper_cell
+from hssl_ray.report.paper.printed import paper_cell
+from hssl_ray.report.paper.readings import concerns
 from hssl_ray.report.power import seeds_needed
-from hssl_ray.report.readings import concerns
 from hssl_ray.report.statistics import (
     Difference,
     holm,

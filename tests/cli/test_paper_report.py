@@ -15,7 +15,7 @@ from typer.testing import CliRunner, Result
 from hssl_ray.cli.errors import exit_code
 from hssl_ray.cli.report import report
 from hssl_ray.data.home import home
-from hssl_ray.report.readings import TableError
+from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.problems import StoreUnavailable, StudyError
 from hssl_ray.study.results import results_schema

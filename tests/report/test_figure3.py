@@ -11,13 +11,13 @@ import pyarrow as pa
 import pytest
 import scipy.stats
 
-from hssl_ray.report.figure3 import Figure3, figure3
-from hssl_ray.report.figure3_data import SCHEMA
-from hssl_ray.report.figure3_drawing import figure_png, figure_svg
-from hssl_ray.report.readings import TableError
-from hssl_ray.report.selection import Query
-from hssl_ray.report.sheet import figure_sheet
-from hssl_ray.report.where import read_where
+from hssl_ray.report.paper.figure3 import Figure3, figure3
+from hssl_ray.report.paper.figure3_data import SCHEMA
+from hssl_ray.report.paper.figure3_drawing import figure_png, figure_svg
+from hssl_ray.report.paper.readings import TableError
+from hssl_ray.report.paper.selection import Query
+from hssl_ray.report.paper.sheet import figure_sheet
+from hssl_ray.report.paper.where import read_where
 from hssl_ray.study.results import results_schema
 from hssl_ray.trial.config import TrialConfig
 

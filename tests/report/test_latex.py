@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from hssl_ray.report.latex import escaped, latex_page
+from hssl_ray.report.paper.latex import escaped, latex_page
 from hssl_ray.report.wording import TextTable
 
 HOSTILE = r"50% & $x_1 \{y}^2~# [<|>]"

@@ -16,13 +16,13 @@ import pytest
 import scipy.stats
 
 from hssl_ray.data.catalog import CATALOG
-from hssl_ray.report.paper import TABLE_1, TABLE_2, RowKey, paper_backbone, paper_rows
-from hssl_ray.report.paper_data import SCHEMA
-from hssl_ray.report.paper_tables import PaperTable, TableName, TableRow, paper_table
-from hssl_ray.report.paper_wording import winners
-from hssl_ray.report.readings import TableError
-from hssl_ray.report.selection import Query
-from hssl_ray.report.sheet import Sheet, table_sheet
+from hssl_ray.report.paper.printed import TABLE_1, TABLE_2, RowKey, paper_backbone, paper_rows
+from hssl_ray.report.paper.readings import TableError
+from hssl_ray.report.paper.selection import Query
+from hssl_ray.report.paper.sheet import Sheet, table_sheet
+from hssl_ray.report.paper.table_data import SCHEMA
+from hssl_ray.report.paper.table_wording import winners
+from hssl_ray.report.paper.tables import PaperTable, TableName, TableRow, paper_table
 from hssl_ray.study.results import results_schema
 
 MakeResults = Callable[..., pa.Table]

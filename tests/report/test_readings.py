@@ -8,9 +8,9 @@ import pytest
 from pydantic import create_model
 
 from hssl_ray.data.catalog import CATALOG
-from hssl_ray.report.paper import BASE_SETTINGS
-from hssl_ray.report.readings import CLASSIFIED, FIELDS, PAPER_GRIDS, Role, concerns, fields_of, names_of
-from hssl_ray.report.where import matches, read_where
+from hssl_ray.report.paper.printed import BASE_SETTINGS
+from hssl_ray.report.paper.readings import CLASSIFIED, FIELDS, PAPER_GRIDS, Role, concerns, fields_of, names_of
+from hssl_ray.report.paper.where import matches, read_where
 from hssl_ray.study.problems import StudyError
 from hssl_ray.trial.config import METHODS, TrialConfig
 

@@ -8,10 +8,10 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from hssl_ray.report.paper_tables import PaperTable, paper_table
-from hssl_ray.report.readings import TableError
-from hssl_ray.report.selection import Query, trials_of
-from hssl_ray.report.where import read_where
+from hssl_ray.report.paper.readings import TableError
+from hssl_ray.report.paper.selection import Query, trials_of
+from hssl_ray.report.paper.tables import PaperTable, paper_table
+from hssl_ray.report.paper.where import read_where
 
 MakeResults = Callable[..., pa.Table]
 TOP1 = {"metric": "probe/top1"}

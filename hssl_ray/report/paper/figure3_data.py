@@ -6,10 +6,10 @@ import json
 from typing import Any
 
 from hssl_ray.report.comparison import cell_json, interval_json
-from hssl_ray.report.figure3 import Curve, Figure3, Panel, Point
-from hssl_ray.report.figure3_wording import notes
-from hssl_ray.report.paper_data import csv_text
-from hssl_ray.report.selection import as_yaml
+from hssl_ray.report.paper.figure3 import Curve, Figure3, Panel, Point
+from hssl_ray.report.paper.figure3_wording import notes
+from hssl_ray.report.paper.selection import as_yaml
+from hssl_ray.report.paper.table_data import csv_text
 
 SCHEMA = "hssl-ray/figure3/1"  # raised when a field of the JSON is renamed, removed or changes its meaning
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hssl_ray.report import wording
-from hssl_ray.report.paper import RUNS, RowKey, printed_number
-from hssl_ray.report.paper_notes import mark_of, numbered, reading_note
-from hssl_ray.report.paper_tables import COLUMNS, PaperTable, TableRow
+from hssl_ray.report.paper.notes import mark_of, numbered, reading_note
+from hssl_ray.report.paper.printed import RUNS, RowKey, printed_number
+from hssl_ray.report.paper.tables import COLUMNS, PaperTable, TableRow
 from hssl_ray.report.wording import NOTHING, Scale, TextTable, method_name
 
 TITLES = {

@@ -10,8 +10,8 @@ from markupsafe import Markup
 
 from hssl_ray.method.basis_report import BasisReport
 from hssl_ray.method.basis_sweep import Candidate
-from hssl_ray.report.basis_pictures import mosaic_figure, profile_figure, sweep_figure
-from hssl_ray.report.basis_tables import basis_name, basis_notes, basis_tables, sweep_table
+from hssl_ray.report.basis.pictures import mosaic_figure, profile_figure, sweep_figure
+from hssl_ray.report.basis.tables import basis_name, basis_notes, basis_tables, sweep_table
 from hssl_ray.report.drawing import SETTINGS, to_png, to_svg
 from hssl_ray.report.page import environment, inline
 from hssl_ray.report.wording import TextTable

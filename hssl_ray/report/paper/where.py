@@ -7,7 +7,7 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from hssl_ray.report.readings import GRIDS, concerns, names_of
+from hssl_ray.report.paper.readings import GRIDS, concerns, names_of
 from hssl_ray.study.layers import read_override
 from hssl_ray.study.messages import as_problem, faults
 from hssl_ray.study.problems import StudyError

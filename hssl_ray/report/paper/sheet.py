@@ -5,19 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from hssl_ray.report import (
-    figure3_data,
-    figure3_drawing,
-    figure3_wording,
-    figures,
-    paper_data,
-    paper_wording,
-    wording,
-)
-from hssl_ray.report.figure3 import Figure3
-from hssl_ray.report.latex import latex_page
+from hssl_ray.report import figures, wording
 from hssl_ray.report.page import environment, inline
-from hssl_ray.report.paper_tables import PaperTable
+from hssl_ray.report.paper import figure3_data, figure3_drawing, figure3_wording, table_data, table_wording
+from hssl_ray.report.paper.figure3 import Figure3
+from hssl_ray.report.paper.latex import latex_page
+from hssl_ray.report.paper.tables import PaperTable
 from hssl_ray.report.wording import TextTable
 
 Picture = tuple[str, str]
@@ -67,14 +60,14 @@ def table_sheet(table: PaperTable) -> Sheet:
         return [(figures.difference_figure(table.comparison), figures.difference_caption(table.question))]
 
     return Sheet(
-        title=paper_wording.TITLES[table.name].partition(":")[0],
-        headline=paper_wording.headline(table),
-        tables=paper_wording.tables(table),
-        footnotes=paper_wording.footnotes(table),
-        notes=paper_wording.notes(table),
+        title=table_wording.TITLES[table.name].partition(":")[0],
+        headline=table_wording.headline(table),
+        tables=table_wording.tables(table),
+        footnotes=table_wording.footnotes(table),
+        notes=table_wording.notes(table),
         pictures=pictures,
-        to_csv=lambda: paper_data.to_csv(table),
-        to_json=lambda: paper_data.to_json(table),
+        to_csv=lambda: table_data.to_csv(table),
+        to_json=lambda: table_data.to_json(table),
     )
 
 

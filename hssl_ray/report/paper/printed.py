@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from hssl_ray.data.catalog import CATALOG
-from hssl_ray.report.readings import concerns
+from hssl_ray.report.paper.readings import concerns
 from hssl_ray.report.statistics import Summary
 from hssl_ray.trial.config import PAIRS
 

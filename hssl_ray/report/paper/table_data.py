@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from hssl_ray.report.comparison import answer_json, cell_json
-from hssl_ray.report.paper import printed_number
-from hssl_ray.report.paper_tables import COLUMNS, PaperTable, TableRow
-from hssl_ray.report.paper_wording import notes
+from hssl_ray.report.paper.printed import printed_number
+from hssl_ray.report.paper.table_wording import notes
+from hssl_ray.report.paper.tables import COLUMNS, PaperTable, TableRow
 
 SCHEMA = "hssl-ray/paper-table/1"  # raised when a field of the JSON is renamed, removed or changes its meaning
 

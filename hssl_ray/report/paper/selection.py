@@ -11,9 +11,9 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from hssl_ray.report.paper import RowKey, structure_of
-from hssl_ray.report.readings import FIELDS, Role, TableError, concerns, fields_of, names_of
-from hssl_ray.report.where import matches
+from hssl_ray.report.paper.printed import RowKey, structure_of
+from hssl_ray.report.paper.readings import FIELDS, Role, TableError, concerns, fields_of, names_of
+from hssl_ray.report.paper.where import matches
 from hssl_ray.study.problems import did_you_mean
 from hssl_ray.study.results import results_schema
 

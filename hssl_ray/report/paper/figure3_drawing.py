@@ -22,8 +22,8 @@ from hssl_ray.report.drawing import (
     to_png,
     to_svg,
 )
-from hssl_ray.report.figure3 import Curve, Figure3, Panel
-from hssl_ray.report.figure3_wording import axis_name, value_name
+from hssl_ray.report.paper.figure3 import Curve, Figure3, Panel
+from hssl_ray.report.paper.figure3_wording import axis_name, value_name
 
 STYLES = tuple(METHODS.values())  # one for each row, in turn
 HEIGHT = 3.2

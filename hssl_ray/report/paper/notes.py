@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from hssl_ray.report.selection import as_yaml
+from hssl_ray.report.paper.selection import as_yaml
 
 
 def numbered(departures: Iterable[Sequence[str]]) -> dict[str, str]:

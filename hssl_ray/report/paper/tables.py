@@ -11,9 +11,9 @@ import pyarrow as pa
 
 from hssl_ray.report.compare import holm_notes, pair_of, with_holm
 from hssl_ray.report.comparison import Cell, Comparison, Pair, Question
-from hssl_ray.report.paper import BASE_SETTINGS, RowKey, departures, paper_backbone, paper_rows, structure_of
-from hssl_ray.report.readings import Role, concerns, fields_of
-from hssl_ray.report.selection import Query, Trial, as_yaml, choose, has_value, key_of, trials_of
+from hssl_ray.report.paper.printed import BASE_SETTINGS, RowKey, departures, paper_backbone, paper_rows, structure_of
+from hssl_ray.report.paper.readings import Role, concerns, fields_of
+from hssl_ray.report.paper.selection import Query, Trial, as_yaml, choose, has_value, key_of, trials_of
 from hssl_ray.trial.config import TrialConfig
 
 TableName = Literal["table1", "table2"]

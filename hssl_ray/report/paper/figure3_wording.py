@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from hssl_ray.report import wording
-from hssl_ray.report.figure3 import Curve, Figure3, Panel, Point
-from hssl_ray.report.paper_notes import mark_of, numbered, reading_note
-from hssl_ray.report.selection import as_yaml
+from hssl_ray.report.paper.figure3 import Curve, Figure3, Panel, Point
+from hssl_ray.report.paper.notes import mark_of, numbered, reading_note
+from hssl_ray.report.paper.selection import as_yaml
 from hssl_ray.report.wording import NOTHING, Scale, TextTable
 
 NO_NUMBERS = (

@@ -15,7 +15,7 @@ from torch import Tensor
 from hssl_ray.method.basis_report import BasisReport
 from hssl_ray.method.basis_sweep import Candidate
 from hssl_ray.method.steerable import hermite_polynomial
-from hssl_ray.report.basis_tables import basis_name
+from hssl_ray.report.basis.tables import basis_name
 from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, canvas
 
 _SHOWN = 7  # orders a side: more are too small to see

@@ -10,9 +10,9 @@ import pyarrow as pa
 
 from hssl_ray.report.compare import answer_of, pair_of
 from hssl_ray.report.comparison import Cell, Gap, Question
-from hssl_ray.report.paper import BASE_SETTINGS, RowKey, departures
-from hssl_ray.report.readings import FIELDS, Role, TableError, fields_of
-from hssl_ray.report.selection import Chosen, Query, Trial, as_yaml, choose, has_value, trials_of
+from hssl_ray.report.paper.printed import BASE_SETTINGS, RowKey, departures
+from hssl_ray.report.paper.readings import FIELDS, Role, TableError, fields_of
+from hssl_ray.report.paper.selection import Chosen, Query, Trial, as_yaml, choose, has_value, trials_of
 from hssl_ray.report.statistics import Interval
 from hssl_ray.trial.config import TrialConfig
 

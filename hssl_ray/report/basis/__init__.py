@@ -1,0 +1,1 @@
+"""What a steerable basis can do, in tables and pictures."""
