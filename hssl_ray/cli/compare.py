@@ -12,9 +12,10 @@ SET = Annotated[
     list[str] | None, typer.Option("--set", metavar="KEY=VALUE", help="As given to `run`; may be repeated.")
 ]
 JSON = Annotated[bool, typer.Option("--json", help="Print JSON of a stable schema instead of tables.")]
+MARKDOWN = Annotated[bool, typer.Option("--markdown", help="Print Markdown, to paste where it is shown as a page.")]
 
 
-def compare(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
+def compare(study: STUDY, json: JSON = False, markdown: MARKDOWN = False, overrides: SET = None) -> None:
     """Print mean ± std of every cell and, for every pair, the difference with its interval and the verdict.
 
     Works while the study runs and after it. Missing results are named; the exit code is 0 with or without them.
@@ -31,6 +32,9 @@ def compare(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
     comparison = comparing.compare(reading.results, question_of(reading.study))
     if json:
         typer.echo(comparison.to_json())
+        return
+    if markdown:
+        typer.echo(wording.markdown(comparison), nl=False)
         return
     to = console()
     print_tables(to, wording.tables(comparison))

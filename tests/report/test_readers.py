@@ -76,6 +76,14 @@ def test_compare_prints_cells_verdict_and_nothing_else_to_do(study_file: Path) -
     assert all(len(line) < 200 for line in said.output.splitlines())  # a pipe gets lines, not a page's width of blanks
 
 
+def test_compare_as_markdown_has_the_same_numbers(study_file: Path) -> None:
+    ran(study_file, [0.80, 0.81, 0.82, 0.805, 0.815, 0.826])
+    text, page = (call("compare", str(study_file), *flag).output for flag in ((), ("--markdown",)))
+    rows = [line.strip("| ").split(" | ") for line in page.splitlines() if line.startswith("| rotation")]
+    assert len(rows) == 3  # the pair and its two cells
+    assert all(cell.strip() in text for row in rows for cell in row)
+
+
 def test_compare_names_what_is_missing_and_still_succeeds(study_file: Path) -> None:
     ran(study_file, [0.80, 0.81, 0.82, 0.80, 0.811, Outcome("failed", "out_of_memory: [red]2 GiB[/red]")])
     said = call("compare", str(study_file))
