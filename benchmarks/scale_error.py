@@ -33,14 +33,13 @@ from torch.nn import functional as F
 from hssl_ray.method import geometry
 from hssl_ray.method.basis_report import BasisSpec, basis_report
 from hssl_ray.method.groups import Group, Scale
-from hssl_ray.method.networks import Network, build_network
+from hssl_ray.method.networks import Network
 from hssl_ray.method.normalisation import BatchNorm
 from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d
 from hssl_ray.study.spec import load_study
-from hssl_ray.trial.checkpoint import restore
+from hssl_ray.trial.checkpoint import load_network
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data
-from hssl_ray.trial.optim import build_optimizer
 from hssl_ray.trial.train import train_trial
 
 PAPER = geometry.PAPER_SCALES
@@ -137,10 +136,8 @@ def trained(method: str, seed: int) -> Network:
     committed: list[Path | None] = []
     with TemporaryDirectory() as folder:
         train_trial(config, lambda metrics, path: committed.append(path), workdir=Path(folder), checkpoint_every=100)
-        network = build_network(config)
         assert committed[-1] is not None
-        restore(committed[-1], config, network, build_optimizer(network, network.probe, config))
-    return network.eval()
+        return load_network(committed[-1])[1]
 
 
 def pictures(count: int) -> dict[str, Tensor]:

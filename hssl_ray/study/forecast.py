@@ -121,6 +121,7 @@ def training_gmac(config: TrialConfig) -> float:
     """GMAC of one trial in the backbone: steps forward and backward, a test pass every epoch, a last probe of all."""
     macs = config.architecture.cost(config.grid).macs
     per_image = FORWARD_PASSES[config.method] * (1 if config.method == "frozen" else 1 + _BACKWARD)
+    per_image += config.method == "a_ssl" and config.probe_images == "clean"
     trained = config.steps_per_epoch * config.batch_size * config.epochs * per_image
     probed = config.data.test_images * config.epochs + (config.train_images or config.data.train_images)
     return macs * (trained + probed) / 1e9

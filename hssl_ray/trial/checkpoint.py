@@ -1,8 +1,9 @@
 """Checkpoints that are committed or absent: safetensors and JSON in a folder, a manifest with hashes written last.
 
 A checkpoint folder `checkpoints/epoch-00005` holds `weights.safetensors` (the network), `optimizer.safetensors`,
-`config.json` (the trial), `state.json` (where training stands) and `manifest.json`. It is built under another name and
-renamed when every byte is on disk, so a crash leaves the old checkpoints and no half of a new one.
+`config.json` (the trial), `state.json` (where training stands, with float16's loss scale) and `manifest.json`. It is
+built under another name and renamed when every byte is on disk, so a crash leaves the old checkpoints and no half of a
+new one.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from hssl_ray.data.files import flush, sha256_of
@@ -29,6 +31,7 @@ FORMAT = 1
 MANIFEST = "manifest.json"
 WEIGHTS = "weights.safetensors"
 CONFIG = "config.json"
+STATE = "state.json"
 
 
 class CheckpointError(ValueError):
@@ -63,7 +66,14 @@ def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
 
 
 def commit(
-    workdir: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer, *, epoch: int, keep: int
+    workdir: Path,
+    config: TrialConfig,
+    network: nn.Module,
+    optimizer: Optimizer,
+    scaler: GradScaler,
+    *,
+    epoch: int,
+    keep: int,
 ) -> Path:
     """Write the checkpoint of a finished epoch and drop all but the newest `keep`.
 
@@ -78,7 +88,8 @@ def commit(
     save_file(weights, building / WEIGHTS)
     save_file(_optimizer_tensors(optimizer), building / "optimizer.safetensors")
     _write_json(building / CONFIG, config.model_dump(mode="json"))
-    _write_json(building / "state.json", {"epoch": epoch, "trial_id": config.trial_id})
+    state = {"epoch": epoch, "trial_id": config.trial_id, "loss_scale": scaler.state_dict()}
+    _write_json(building / STATE, state)
     files = sorted(building.iterdir())
     for path in files:
         flush(path)
@@ -132,8 +143,8 @@ def latest_valid(workdir: Path) -> Path | None:
     return None
 
 
-def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer) -> int:
-    """Load a checkpoint into network and optimiser.
+def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> int:
+    """Load a checkpoint into network, optimiser and loss scaler.
 
     Returns:
         The number of epochs done.
@@ -147,6 +158,7 @@ def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Opti
     try:
         network.load_state_dict(load_file(path / WEIGHTS))
         _load_optimizer(optimizer, load_file(path / "optimizer.safetensors"))
+        scaler.load_state_dict(json.loads((path / STATE).read_text(encoding="utf-8")).get("loss_scale", {}))
     except (SafetensorError, RuntimeError) as error:
         raise CheckpointError(f"{path}: does not fit the network ({error})") from error
     return int(manifest["epoch"])

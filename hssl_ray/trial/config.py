@@ -104,8 +104,15 @@ class TrialConfig(BaseModel):
     warmup_epochs: Annotated[int, Field(ge=0)] = Field(default=10, description="Epochs of linear warm-up.")
     epochs: Count = Field(default=500, description="Passes over the training images.")
     batch_size: Annotated[int, Field(ge=2)] = Field(default=4096, description="Images per step over all workers.")
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        default="auto", description="Autocast type; auto is bf16 where the processor computes in it."
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        default="auto",
+        description="Autocast type; auto is bf16 where the processor computes in it, fp16 scales its loss.",
+    )
+    probe_images: Literal["view", "clean"] = Field(
+        default="view", description="What A-SSL's classifier sees: the first view's images, or those as they are."
+    )
+    frozen_norm: Literal["data", "initial"] = Field(
+        default="data", description="BatchNorm of a frozen backbone: statistics of the data, or mean 0 and variance 1."
     )
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="Fixes every draw of the trial.")
 

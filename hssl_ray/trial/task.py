@@ -45,8 +45,9 @@ class StageDraws(Draw):
 class Task(nn.Module):
     """The trial's network with its training objective; DDP wraps this module, so that one forward is one step.
 
-    Frozen trains the probe alone, on a backbone whose BatchNorm statistics still follow the data (reading A18).
-    Supervised attaches the probe. All other methods detach it, and see the first view (reading A17).
+    Frozen trains the probe alone, on a backbone whose BatchNorm statistics still follow the data, or do not
+    (`frozen_norm`, reading A18). Supervised attaches the probe. All other methods detach it, and see the first view, or
+    the images as they are (`probe_images`, reading A17).
     """
 
     def __init__(self, network: Network, config: TrialConfig) -> None:
@@ -59,6 +60,12 @@ class Task(nn.Module):
                 unused.requires_grad_(False)
         if config.method == "frozen":
             network.backbone.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> Task:
+        super().train(mode)
+        if self.config.method == "frozen" and self.config.frozen_norm == "initial":
+            self.network.backbone.eval()
+        return self
 
     def draw(self, epoch: int, indices: Tensor) -> Draw | None:
         """Base spaces and transformations of these images in this epoch; none for the baselines."""
@@ -92,6 +99,9 @@ class Task(nn.Module):
         else:
             z, pairs = self._pair_loss(images, draw)
             stages = pairs.new_empty(0)
+        if config.method == "a_ssl" and config.probe_images == "clean":
+            with torch.no_grad():
+                z = network.backbone(images)
         probe = classification_loss(network.probe(z.detach()), labels)
         return StepLosses(pairs + probe, pairs.detach(), probe.detach(), stages.detach())
 

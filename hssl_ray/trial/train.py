@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.method.networks import build_network
@@ -18,7 +19,7 @@ from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
 from hssl_ray.trial.endings import TrialDiverged
 from hssl_ray.trial.evaluate import evaluate, measure_start
 from hssl_ray.trial.optim import build_optimizer, learning_rate, set_learning_rate
-from hssl_ray.trial.precision import autocast
+from hssl_ray.trial.precision import autocast, loss_scaler
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import StepLosses, Task
 
@@ -60,7 +61,8 @@ def train_trial(
     network = build_network(config).to(device)
     task = Task(network, config)
     optimizer = build_optimizer(network, network.probe, config)
-    done = 0 if resume is None else checkpoint.restore(resume, config, network, optimizer)
+    scaler = loss_scaler(config, device)
+    done = 0 if resume is None else checkpoint.restore(resume, config, network, optimizer, scaler)
     step_module: nn.Module = task
     if ranks.world_size > 1:
         step_module = DistributedDataParallel(task, forward_sync_buffers=False, gradient_as_bucket_view=True)
@@ -68,7 +70,7 @@ def train_trial(
     at_start = measure_start(network, data) if done == 0 else {}
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
-        losses = _train_epoch(step_module, task, optimizer, data, epoch, ranks)
+        losses = _train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks)
         trained = time.perf_counter()
         metrics = {
             "epoch": float(epoch + 1),
@@ -90,7 +92,7 @@ def train_trial(
         committed = None
         if last or (epoch + 1) % checkpoint_every == 0:
             if ranks.first:
-                committed = checkpoint.commit(workdir, config, network, optimizer, epoch=epoch + 1, keep=keep)
+                committed = checkpoint.commit(workdir, config, network, optimizer, scaler, epoch=epoch + 1, keep=keep)
             ranks.barrier()
         report(metrics, committed)
 
@@ -99,6 +101,7 @@ def _train_epoch(
     step_module: nn.Module,
     task: Task,
     optimizer: torch.optim.Optimizer,
+    scaler: GradScaler,
     data: TrialData,
     epoch: int,
     ranks: Ranks,
@@ -114,8 +117,9 @@ def _train_epoch(
         with autocast(config, data.train.device):
             losses: StepLosses = step_module(batch.images, batch.labels, task.draw(epoch, batch.indices))
         optimizer.zero_grad(set_to_none=True)
-        losses.total.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
+        scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
+        scaler.step(optimizer)
+        scaler.update()
         total = total + torch.cat((torch.stack((losses.method, losses.probe)), losses.stages))
     means: list[float] = (ranks.total(total) / (ranks.world_size * config.steps_per_epoch)).tolist()
     return means

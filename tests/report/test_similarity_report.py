@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch.amp import GradScaler
 from typer.testing import CliRunner, Result
 
 from hssl_ray.cli import app
@@ -42,8 +43,10 @@ def train(config: TrialConfig) -> None:
         for weight in network.parameters():
             if weight.ndim > 1:
                 weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator))
-    optimizer = build_optimizer(network, network.probe, config)
-    checkpoint.commit(trial_folder(home(), config.trial_id), config, network, optimizer, epoch=config.epochs, keep=2)
+    optimizer, scaler = build_optimizer(network, network.probe, config), GradScaler("cpu", enabled=False)
+    checkpoint.commit(
+        trial_folder(home(), config.trial_id), config, network, optimizer, scaler, epoch=config.epochs, keep=2
+    )
 
 
 def ran(path: Path, *, unfinished: tuple[str, ...] = (), damaged: tuple[str, ...] = ()) -> None:

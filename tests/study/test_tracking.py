@@ -18,6 +18,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Experiment, Run
 from mlflow.store.db.utils import _get_alembic_config, create_sqlalchemy_engine
 from sqlalchemy import create_engine, inspect, text
+from torch.amp import GradScaler
 
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.engine import Summary
@@ -304,7 +305,9 @@ def commit(home: Path, trial: PlannedTrial, epoch: int) -> str:
             value.mul_(1 + 0.01 * epoch)
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     folder = trial_folder(home, trial.trial_id)
-    saved = checkpoint.commit(folder, trial.config, network, optimizer, epoch=epoch, keep=2)
+    saved = checkpoint.commit(
+        folder, trial.config, network, optimizer, GradScaler("cpu", enabled=False), epoch=epoch, keep=2
+    )
     return str(saved.relative_to(folder))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from hssl_ray.trial import checkpoint
@@ -14,6 +15,7 @@ from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.optim import Lars
 
 CONFIG = TrialConfig(epochs=20)
+SCALER = GradScaler("cpu", enabled=False)
 
 
 def network_and_optimizer(kind: str = "adamw", seed: int = 0) -> tuple[nn.Module, Optimizer]:
@@ -32,9 +34,9 @@ def network_and_optimizer(kind: str = "adamw", seed: int = 0) -> tuple[nn.Module
 @pytest.mark.parametrize("kind", ["adamw", "lars"])
 def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer(kind)
-    path = commit(tmp_path, CONFIG, network, optimizer, epoch=3, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=3, keep=2)
     twin, twin_optimizer = network_and_optimizer(kind, seed=9)
-    assert restore(path, CONFIG, twin, twin_optimizer) == 3
+    assert restore(path, CONFIG, twin, twin_optimizer, SCALER) == 3
     batch = torch.randn(5, 3)
     for net, opt in ((network, optimizer), (twin, twin_optimizer)):
         opt.zero_grad()
@@ -47,7 +49,7 @@ def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -
 def test_only_the_newest_are_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
     for epoch in (1, 2, 3, 4):
-        commit(tmp_path, CONFIG, network, optimizer, epoch=epoch, keep=2)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, keep=2)
     assert [path.name for path in committed(tmp_path)] == ["epoch-00003", "epoch-00004"]
     assert len(list(checkpoint.folder(tmp_path).iterdir())) == 2
 
@@ -74,8 +76,8 @@ def remove(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, flip, empty, remove])
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
-    bad = commit(tmp_path, CONFIG, network, optimizer, epoch=2, keep=2)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
+    bad = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, keep=2)
     damage(bad / file)
     with pytest.raises(CheckpointError):
         verify(bad)
@@ -85,30 +87,44 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, dama
 
 def test_another_trial_s_checkpoint_is_refused(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
     with pytest.raises(CheckpointError, match="must be of trial"):
-        restore(path, TrialConfig(epochs=21), network, optimizer)
+        restore(path, TrialConfig(epochs=21), network, optimizer, SCALER)
 
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
 
     def crash(path: Path, value: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint, "_write_json", crash)
     with pytest.raises(OSError, match="disk full"):
-        commit(tmp_path, CONFIG, network, optimizer, epoch=2, keep=2)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, keep=2)
     assert latest_valid(tmp_path) == good
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, epoch=1, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
     names = {file.name for file in path.iterdir()}
     assert names == {"weights.safetensors", "optimizer.safetensors", "config.json", "state.json", "manifest.json"}
     assert TrialConfig.model_validate(json.loads((path / "config.json").read_text())) == CONFIG
     for file in path.glob("*.safetensors"):
         header = int.from_bytes(file.read_bytes()[:8], "little")
         json.loads(file.read_bytes()[8 : 8 + header])
+
+
+def test_float16s_loss_scale_is_restored(tmp_path: Path) -> None:
+    network, optimizer = network_and_optimizer()
+    scaler = GradScaler("cpu", init_scale=1024.0, growth_interval=3)
+    for _ in range(4):
+        scaler.scale(network(torch.randn(5, 3)).square().sum()).backward()
+        scaler.step(optimizer)
+        scaler.update()
+    path = commit(tmp_path, CONFIG, network, optimizer, scaler, epoch=1, keep=2)
+    twin = GradScaler("cpu")
+    restore(path, CONFIG, network, optimizer, twin)
+    assert twin.state_dict() == scaler.state_dict()
+    assert (twin.get_scale(), twin.state_dict()["_growth_tracker"]) == (2048.0, 1)

@@ -81,6 +81,8 @@ CLASSIFIED: dict[str, Use] = {
     "momentum": Use(Role.READING, when=with_lars),  # A15, as the next
     "trust_coefficient": Use(Role.READING, when=with_lars),
     "precision": Use(Role.READING),  # A21
+    "probe_images": Use(Role.READING, ("a_ssl",)),  # A17
+    "frozen_norm": Use(Role.READING, ("frozen",)),  # A18
     "train_images": Use(Role.ROW),
     "width": Use(Role.ROW),
     "epochs": Use(Role.ROW),
