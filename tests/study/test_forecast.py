@@ -39,6 +39,8 @@ def test_work_is_counted_by_pass() -> None:
         expected = macs * (5 * (10_000 * count + 2_000) + 10_000)
         assert training_gmac(config) == pytest.approx(expected, rel=1e-3)
     assert set(FORWARD_PASSES) == set(METHODS)
+    clean = TrialConfig(**{**BASE, "method": "a_ssl", "probe_images": "clean"})  # one more pass, without a backward one
+    assert training_gmac(clean) == pytest.approx(macs * (5 * (10_000 * 7 + 2_000) + 10_000), rel=1e-3)
 
 
 def test_totals_are_sums_over_trials() -> None:
