@@ -19,7 +19,11 @@ def effective_rank(features: Tensor) -> float:
 
     Source: Roy and Vetterli, The effective rank, 2007; RankMe, 2023.
     """
-    singular = torch.linalg.svdvals((features - features.mean(0)).double())
+    centred = (features - features.mean(0)).double()
+    wide = centred.shape[1] > centred.shape[0]
+    energies = torch.linalg.eigvalsh(centred @ centred.T if wide else centred.T @ centred)  # far quicker than an SVD
+    rounding = len(energies) * torch.finfo(torch.float64).eps * energies[-1]
+    singular = torch.where(energies > rounding, energies, 0.0).sqrt()
     if not singular.sum() > 0:
         return 0.0
     p = singular / singular.sum()

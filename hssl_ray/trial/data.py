@@ -45,7 +45,7 @@ class Images:
         if device.type != "cpu":
             self._pixels, self._labels = self._pixels.to(device), self._labels.to(device)
         self.device = device
-        self._grid = config.grid
+        self.grid = config.grid
         border = max(0, -over)
         before = border // 2
         self._pad = (before, border - before, before, border - before)
@@ -62,8 +62,8 @@ class Images:
         """
         where = indices.to(self.device)
         images = (self._pixels[where].float() / 255 - self._mean) / self._std
-        if images.shape[-1] > self._grid:
-            images = F.interpolate(images, size=(self._grid, self._grid), mode="bilinear", antialias=True)
+        if images.shape[-1] > self.grid:
+            images = F.interpolate(images, size=(self.grid, self.grid), mode="bilinear", antialias=True)
         return Batch(F.pad(images, self._pad), self._labels[where], indices)
 
     def spread(self, count: int) -> Tensor:

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hssl_ray.method.architecture import Architecture
 from hssl_ray.method.networks import Network
 from hssl_ray.trial.collapse import effective_rank, feature_std
 from hssl_ray.trial.data import Images, TrialData
@@ -23,6 +24,7 @@ from hssl_ray.trial.ridge import ridge_top1
 from hssl_ray.trial.task import VIEWS, Task
 
 EVALUATION_BATCH = 1024
+EVALUATION_NUMBERS = 2**28  # of the largest feature map in a batch, half a gigabyte in half precision
 EQUIVARIANCE_IMAGES = 32
 LARGEST_MAP = 8192  # numbers of a map that the ridge probe reads: those of the paper's MNIST network
 
@@ -86,7 +88,7 @@ def representations(network: Network, images: Images, ranks: Ranks, *, with_maps
     """What the network makes of all images. The network is put into evaluation mode."""
     network.eval()
     features, logits, labels, maps = [], [], [], []
-    for batch in images.in_order(EVALUATION_BATCH, ranks):
+    for batch in images.in_order(evaluation_batch(network.architecture, images.grid), ranks):
         z = network.backbone(batch.images)
         features.append(network.features(z).float())
         logits.append(network.probe(z).float())
@@ -98,6 +100,12 @@ def representations(network: Network, images: Images, ranks: Ranks, *, with_maps
         return images.woven(ranks.gather(torch.cat(parts)), ranks)
 
     return Representations(whole(features), whole(logits), whole(labels), whole(maps) if with_maps else None)
+
+
+def evaluation_batch(architecture: Architecture, grid: int) -> int:
+    """Images to evaluate at a time: as many as their largest feature map allows, EVALUATION_BATCH at most."""
+    largest = max(stage.channels * stage.feature_size**2 for stage in architecture.stage_specs(grid))
+    return max(1, min(EVALUATION_BATCH, EVALUATION_NUMBERS // (largest * architecture.lifted_order)))
 
 
 def readable_map(z: Tensor) -> Tensor:

@@ -17,6 +17,16 @@ def test_effective_rank_counts_equal_directions() -> None:
     assert effective_rank(torch.ones(5, 4)) == 0.0
 
 
+@pytest.mark.parametrize("shape", [(200, 30), (30, 200)])
+def test_effective_rank_is_that_of_the_singular_values(shape: tuple[int, int]) -> None:
+    """Spectra over five orders of magnitude, with dead features, more images than features and fewer."""
+    features = torch.randn(shape, generator=torch.Generator().manual_seed(0)) * torch.logspace(-5, 0, shape[1])
+    features[:, 3] = 7.0
+    p = torch.linalg.svdvals((features - features.mean(0)).double())
+    p = p / p.sum()
+    assert effective_rank(features) == pytest.approx(torch.special.entr(p).sum().exp().item(), rel=1e-6)
+
+
 def test_feature_std_tells_spread_from_collapse() -> None:
     generator = torch.Generator().manual_seed(0)
     spread = feature_std(torch.randn(4000, 64, generator=generator))

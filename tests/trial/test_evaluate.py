@@ -15,7 +15,7 @@ from hssl_ray.study.metrics import EPOCH_METRICS, METRICS, TABLES
 from hssl_ray.trial import data as trial_data
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import Images, open_trial_data
-from hssl_ray.trial.evaluate import LARGEST_MAP, evaluate, measure_start, readable_map
+from hssl_ray.trial.evaluate import LARGEST_MAP, evaluate, evaluation_batch, measure_start, readable_map
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import Task
 
@@ -114,3 +114,12 @@ def test_a_map_too_large_for_the_ridge_probe_is_averaged_to_the_finest_grid_that
     torch.testing.assert_close(read.view(2, 512, 4, 4)[:, :, 1, 2], z.amax(2)[:, :, 2:4, 4:6].mean((2, 3)))
     small = z[:, :100]
     assert torch.equal(readable_map(small), small.amax(2).flatten(1))
+
+
+def test_a_batch_to_evaluate_fits_the_network() -> None:
+    """Half a gigabyte for the largest map, whatever the network: all of MNIST's 1,024, fewer of a ResNet's."""
+    small, large = TrialConfig(group="scale"), TrialConfig(group="scale", dataset="cifar10", backbone="resnet20")
+    assert evaluation_batch(small.architecture, small.grid) == 1024
+    batch = evaluation_batch(large.architecture, large.grid)
+    assert 200 < batch < 400
+    assert batch * 6 * 128 * 33**2 <= 2**28 < (batch + 1) * 6 * 128 * 33**2
