@@ -14,6 +14,7 @@ from hssl_ray.study.results import results_table
 from hssl_ray.study.spec import Study, load_study
 
 EDITOR = "# yaml-language-server:"  # a line for editors, not for people
+LIST_ITEMS = ("- ", "* ")
 
 
 @dataclass(frozen=True)
@@ -79,11 +80,21 @@ def question_of(study: Study) -> Question:
 
 
 def leading_comment(path: Path) -> str:
-    """The comment that a study file opens with: its question, its cost, what it reproduces. Empty if there is none."""
-    lines = []
+    """The comment that a study file opens with: its question, its cost, what it reproduces. Empty if there is none.
+
+    Lines of a paragraph are joined, because where it is shown has a width of its own; items of a list are not.
+    """
+    paragraphs: list[str] = [""]
     for line in path.read_text(encoding="utf-8").splitlines():
         if not line.startswith("#"):
             break
-        if not line.startswith(EDITOR):
-            lines.append(line.lstrip("#").strip())
-    return "\n".join(lines).strip()
+        if line.startswith(EDITOR):
+            continue
+        text = line.lstrip("#").strip()
+        if not text:
+            paragraphs.append("")
+        elif paragraphs[-1] and not text.startswith(LIST_ITEMS):
+            paragraphs[-1] += f" {text}"
+        else:
+            paragraphs[-1] += f"\n{text}" if paragraphs[-1] else text
+    return "\n\n".join(filter(None, paragraphs))

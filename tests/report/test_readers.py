@@ -167,6 +167,12 @@ def test_the_leading_comment_is_the_question(study_file: Path) -> None:
     assert leading_comment(study_file) == ""
 
 
+def test_a_leading_comments_lines_flow_and_its_lists_stay(tmp_path: Path) -> None:
+    path = tmp_path / "s.yaml"
+    path.write_text("# One\n# two?\n#\n#\n# Seen:\n# - this\n# - that\nstudy: s\n# no\n")
+    assert leading_comment(path) == "One two?\n\nSeen:\n- this\n- that"
+
+
 def test_the_page_of_a_study_is_written_beside_its_ledger(study_file: Path, tmp_path: Path) -> None:
     ran(study_file, [0.80, 0.81, 0.82, 0.80, 0.811, None])
     said = call("report", str(study_file))
