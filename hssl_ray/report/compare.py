@@ -137,18 +137,20 @@ def _completed(settings: dict[Setting, dict[str, list[Row]]]) -> dict[Setting, d
 
     A setting all of whose cells stand in another one too says nothing more, and is left out.
     """
-    completed = dict(settings)
-    for setting, methods in settings.items():
-        borrowed = {
-            method: rows
-            for other, cells in settings.items()
-            for method, rows in cells.items()
-            if method not in methods and _serves(rows[0], other, setting)
-        }
-        completed[setting] = methods | borrowed
-    for setting, methods in settings.items():
-        others = [cells for other, cells in completed.items() if other != setting]
-        if all(any(cells.get(method) is rows for cells in others) for method, rows in methods.items()):
+    holders: dict[str, list[Setting]] = {}
+    for setting, cells in settings.items():
+        for method in cells:
+            holders.setdefault(method, []).append(setting)
+    completed = {setting: dict(cells) for setting, cells in settings.items()}
+    borrowers: dict[tuple[Setting, str], list[Setting]] = {}
+    for setting, cells in completed.items():
+        for method in holders.keys() - cells.keys():
+            lender = next((h for h in holders[method] if _serves(settings[h][method][0], h, setting)), None)
+            if lender is not None:
+                cells[method] = settings[lender][method]
+                borrowers.setdefault((lender, method), []).append(setting)
+    for setting, cells in settings.items():
+        if all(any(b in completed for b in borrowers.get((setting, method), ())) for method in cells):
             del completed[setting]
     return completed
 
