@@ -10,6 +10,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
+from hssl_ray.trial.standardised import Standardised, blocks
+
 KNN_NEIGHBOURS = 20
 KNN_TEMPERATURE = 0.07
 LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -19,25 +21,11 @@ HELD_OUT = 5
 TOLERANCE, SEARCH_TOLERANCE = 1e-5, 1e-3
 """Largest entry of the gradient at which a regression is done, and one that is only there to choose a penalty."""
 MOST_ITERATIONS = 1000
-BLOCK = 2**24  # numbers held at once beside the features
 
 
 def top1(logits: Tensor, labels: Tensor) -> float:
     """Share of images whose largest logit is their class."""
     return (logits.argmax(1) == labels).double().mean().item()
-
-
-def blocks(count: int, width: int) -> list[slice]:
-    """Rows 0 .. count-1 in blocks that stay within `BLOCK` numbers if each row is `width` wide."""
-    step = max(1, BLOCK // width)
-    return [slice(start, start + step) for start in range(0, count, step)]
-
-
-def standardised(train: Tensor, *others: Tensor) -> tuple[Tensor, ...]:
-    """Features (N, D) in float64, centred and divided by the training set's standard deviation, dead ones by 1."""
-    mean, std = train.double().mean(0), train.double().std(0)
-    std = torch.where(std > 0, std, torch.ones_like(std))
-    return tuple((features.double() - mean) / std for features in (train, *others))
 
 
 def knn_top1(
@@ -67,7 +55,8 @@ def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: 
     The penalty is the one of LOGISTIC_PENALTIES with least cross-entropy on every fifth training image, of regressions
     on the others; the weakest but one if the training set is too small to hold any out.
     """
-    x, x_test = standardised(train, test)
+    units = Standardised(train)
+    x, x_test = units.like(train), units.like(test)
     held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
     chosen = LOGISTIC_PENALTIES[-2]
     if len(x) >= HELD_OUT * classes:

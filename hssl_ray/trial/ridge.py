@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from hssl_ray.trial.probes import blocks, top1
+from hssl_ray.trial.probes import top1
+from hssl_ray.trial.standardised import Standardised, blocks
 
 PENALTIES = torch.logspace(-6, 2, 17, dtype=torch.float64)
 """Relative to the mean eigenvalue of the standardised features' second moments."""
@@ -21,7 +22,7 @@ def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: T
     Features are standardised by the training set. The penalty is the one of PENALTIES with least leave-one-out error
     on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
     """
-    x = _Standardised(train)
+    x = Standardised(train)
     y = F.one_hot(train_labels, classes).double()
     y_mean = y.mean(0)
     weights = _weights(x, y - y_mean)
@@ -29,42 +30,7 @@ def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: T
     return top1(torch.cat(fits) + y_mean, test_labels)
 
 
-class _Standardised:
-    """A training set, centred and at unit deviation, whose rows are brought to float64 block by block."""
-
-    def __init__(self, train: Tensor) -> None:
-        self._train = train
-        self.count, self.width = train.shape
-        self.device = train.device
-        total = torch.zeros(self.width, dtype=torch.float64, device=train.device)
-        for rows in self.blocks():
-            total += train[rows].double().sum(0)
-        self._mean = total / self.count
-        squares = torch.zeros_like(total)
-        for rows in self.blocks():
-            squares += (train[rows].double() - self._mean).square().sum(0)
-        std = (squares / (self.count - 1)).sqrt()
-        self._std = torch.where(std > 0, std, torch.ones_like(std))
-
-    def blocks(self) -> list[slice]:
-        return blocks(self.count, self.width)
-
-    def __getitem__(self, rows: slice) -> Tensor:
-        return self.like(self._train[rows])
-
-    def across(self, y: Tensor) -> Tensor:
-        """x' y, (D, K), of y (N, K)."""
-        total = torch.zeros(self.width, y.shape[1], dtype=y.dtype, device=y.device)
-        for rows in self.blocks():
-            total += self[rows].T @ y[rows]
-        return total
-
-    def like(self, features: Tensor) -> Tensor:
-        """Other features in the training set's units."""
-        return (features.double() - self._mean) / self._std
-
-
-def _weights(x: _Standardised, y: Tensor) -> Tensor:
+def _weights(x: Standardised, y: Tensor) -> Tensor:
     """Weights (D, K) from standardised features to centred targets (N, K), at the penalty of least leave-one-out error.
 
     With x = U S V', the fit at penalty p is U s U'y, where s = S**2 / (S**2 + p). Row i has leverage (U s U')_ii + 1/N,
@@ -94,7 +60,7 @@ def _weights(x: _Standardised, y: Tensor) -> Tensor:
     return torch.matmul(vectors, best * moments) if of_u is None else x.across(vectors @ (best * of_u))
 
 
-def _moments(x: _Standardised) -> Tensor:
+def _moments(x: Standardised) -> Tensor:
     """x' x, (D, D)."""
     total = torch.zeros(x.width, x.width, dtype=torch.float64, device=x.device)
     for rows in x.blocks():
@@ -103,7 +69,7 @@ def _moments(x: _Standardised) -> Tensor:
     return total
 
 
-def _products(x: _Standardised) -> Tensor:
+def _products(x: Standardised) -> Tensor:
     """x x', (N, N)."""
     total = torch.empty(x.count, x.count, dtype=torch.float64, device=x.device)
     for rows in x.blocks():

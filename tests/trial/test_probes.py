@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize
 from torch import Tensor
 
-from hssl_ray.trial import probes
-from hssl_ray.trial.probes import knn_top1, linear_top1, logistic_regression, standardised, top1
+from hssl_ray.trial import probes, standardised
+from hssl_ray.trial.probes import knn_top1, linear_top1, logistic_regression, top1
+from hssl_ray.trial.standardised import Standardised
 
 
 def blobs(n: int, seed: int, features: int = 8, classes: int = 4, apart: float = 1.5) -> tuple[Tensor, Tensor]:
@@ -45,7 +46,7 @@ def test_knn_is_the_weighted_vote_of_the_nearest(neighbours: int, monkeypatch: p
     expected = [literal_knn(x, y, image, 4, neighbours) for image in x_test]
     found = sum(k == int(label) for k, label in zip(expected, y_test, strict=True)) / 50
     assert knn_top1(x, y, x_test, y_test, 4, neighbours) == found
-    monkeypatch.setattr(probes, "BLOCK", 7 * 60)
+    monkeypatch.setattr(standardised, "BLOCK", 7 * 60)
     assert knn_top1(x, y, x_test, y_test, 4, neighbours) == found
     # Image by image: a test set of one, labelled as the loop says.
     assert all(
@@ -84,7 +85,7 @@ def scipys_regression(x: Tensor, labels: Tensor, classes: int, penalty: float) -
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])
 def test_logistic_regression_reaches_the_minimum_wherever_it_starts(penalty: float) -> None:
     x, y = blobs(120, 3)
-    (z,) = standardised(x)
+    z = Standardised(x).like(x)
     expected = torch.from_numpy(scipys_regression(z, y, 4, penalty))
     far = 3 * torch.randn(9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     far[-1] -= far[-1].mean()  # the sum of the biases has no say in the loss and stays where it starts
@@ -96,7 +97,7 @@ def test_logistic_regression_reaches_the_minimum_wherever_it_starts(penalty: flo
 def test_linear_probe_is_the_regression_at_the_penalty_that_held_out_images_choose() -> None:
     """Few images in many directions want a strong penalty; the weakest one does worse."""
     (x, y), (x_test, y_test) = blobs(100, 3, 60, apart=0.4), blobs(2000, 4, 60, apart=0.4)
-    z, z_test = standardised(x, x_test)
+    z, z_test = (Standardised(x).like(features) for features in (x, x_test))
     scores = []
     for penalty in probes.LOGISTIC_PENALTIES:
         weights = logistic_regression(z, y, 4, penalty)

@@ -6,7 +6,7 @@ import torch
 from sklearn.linear_model import RidgeCV
 from torch import Tensor
 
-from hssl_ray.trial import probes
+from hssl_ray.trial import standardised
 from hssl_ray.trial.ridge import PENALTIES, ridge_top1
 
 
@@ -38,8 +38,8 @@ def test_blocks_of_rows_change_nothing(images: int, features: int, monkeypatch: 
     centres = 0.6 * torch.randn(4, features, generator=torch.Generator().manual_seed(1))
     (x, y), (x_test, y_test) = blobs(images, 2, centres), blobs(1000, 3, centres)
     whole = ridge_top1(x, y, x_test, y_test, 4)
-    monkeypatch.setattr(probes, "BLOCK", 7 * features)
-    assert [(b.start, b.stop) for b in probes.blocks(16, features)] == [(0, 7), (7, 14), (14, 21)]
+    monkeypatch.setattr(standardised, "BLOCK", 7 * features)
+    assert [(b.start, b.stop) for b in standardised.blocks(16, features)] == [(0, 7), (7, 14), (14, 21)]
     assert ridge_top1(x, y, x_test, y_test, 4) == whole
 
 
