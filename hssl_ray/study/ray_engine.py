@@ -39,6 +39,7 @@ from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address
+from hssl_ray.study.ray_shutdown import shut_down_ray
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.study.tune_bridge import TuneBridge
@@ -135,7 +136,7 @@ class RayEngine:
         """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
-            stack.callback(ray.shutdown)
+            stack.callback(shut_down_ray)
             if address:
                 check_address(address)
                 # The processes of a cluster that is already there do not inherit this environment.
@@ -181,7 +182,7 @@ def _resolved(address: str) -> str:
         return address
     _connect(address=address)
     found = str(ray.get_runtime_context().gcs_address)
-    ray.shutdown()
+    shut_down_ray()
     return found
 
 
