@@ -36,10 +36,10 @@ from ray.util.queue import Empty, Queue
 from hssl_ray.study.attempt import Decision, Ending, run_attempt
 from hssl_ray.study.engine import ClusterError, Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
+from hssl_ray.study.garbage import collected
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address
-from hssl_ray.study.ray_shutdown import shut_down_ray
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.study.tune_bridge import TuneBridge
@@ -136,7 +136,7 @@ class RayEngine:
         """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
-            stack.callback(shut_down_ray)
+            stack.callback(disconnect)
             if address:
                 check_address(address)
                 # The processes of a cluster that is already there do not inherit this environment.
@@ -176,13 +176,24 @@ def _connect(**arguments: Any) -> Any:
             signal.signal(signal.SIGTERM, handler)
 
 
+def disconnect() -> None:
+    """`ray.shutdown`, while no thread collects garbage.
+
+    Ray's handles lie in reference cycles. Where another thread, such as the tracking outbox, happens to collect them
+    while the core worker goes down, Ray ends the process at once with exit code 1 (core_worker_process.cc: "The core
+    worker has already been shutdown").
+    """
+    with collected():
+        ray.shutdown()
+
+
 def _resolved(address: str) -> str:
     """`auto` as host and port: the State API, which nested Train needs, cannot tell several Rays on a machine apart."""
     if address != "auto":
         return address
     _connect(address=address)
     found = str(ray.get_runtime_context().gcs_address)
-    shut_down_ray()
+    disconnect()
     return found
 
 

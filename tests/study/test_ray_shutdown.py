@@ -11,7 +11,7 @@ sys.setswitchinterval(0.02)  # the thread that collects keeps the lock for longe
 from hssl_ray.study import ray_settings
 ray_settings.prepare(os.environ)
 import ray
-from hssl_ray.study.ray_shutdown import shut_down_ray
+from hssl_ray.study.ray_engine import disconnect
 
 class Holder:
     pass
@@ -38,7 +38,7 @@ with ray_settings.own_address(os.environ), tempfile.TemporaryDirectory(prefix="g
     threading.Thread(target=collect, daemon=True).start()
     collecting.wait()
     gc.enable()
-    shut_down_ray()
+    disconnect()
 print("collects again:", gc.isenabled())
 """
 
