@@ -55,7 +55,7 @@ def pair(layer: Layer) -> tuple[GroupConv2d, SesnGroupConv2d]:
     """The two layers with the same weights."""
     channels = layer.in_channels, layer.out_channels
     ours = GroupConv2d(*channels, 7, 3, group_of(layer), stride=layer.stride, padding=3)
-    theirs = SesnGroupConv2d(*channels, ours.basis, stride=layer.stride, padding=3)
+    theirs = SesnGroupConv2d(*channels, ours.basis.float(), stride=layer.stride, padding=3)
     theirs.weight = nn.Parameter(ours.weight.detach().clone())
     return ours, theirs
 

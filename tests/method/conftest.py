@@ -18,6 +18,7 @@ from hssl_ray.method.groups import (
     ScaleTranslation,
     Translation,
 )
+from hssl_ray.method.native import SWITCH
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.trial.config import TrialConfig
 
@@ -46,6 +47,12 @@ def _same_every_time() -> Iterator[None]:
 def group(request: pytest.FixtureRequest) -> Group:
     """Every group in turn: a new one joins the contract tests by a line in GROUPS."""
     return GROUPS[request.param]()
+
+
+@pytest.fixture(params=["compiled", "plain"])
+def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With compiled kernels, and with none, as on a machine without a compiler."""
+    monkeypatch.setenv(SWITCH, "1" if request.param == "compiled" else "0")
 
 
 @pytest.fixture

@@ -12,6 +12,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from hssl_ray.method.architecture import ResidualBlock, StageSpec
 from hssl_ray.method.backbones import build_architecture
+from hssl_ray.method.native import SWITCH
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.method.steerable import GroupConv2d, LiftingConv2d
 from hssl_ray.trial.config import TrialConfig
@@ -82,8 +83,9 @@ def test_modules_have_the_parameters_described(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", NETWORKS)
-def test_modules_do_the_work_described(name: str) -> None:
+def test_modules_do_the_work_described(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """With kernels as large as described; scales' own are cropped to their support and cost less."""
+    monkeypatch.setenv(SWITCH, "0")  # separable kernels cost less still
     config, network = build(NETWORKS[name])
     x = torch.zeros(1, config.data.channels, config.grid, config.grid)
     as_built = measured_macs(network, x)

@@ -16,6 +16,7 @@ from hssl_ray.method.architecture import DenseLayer
 from hssl_ray.method.blocks import Dense, JoinParts, PointwiseConv2d, PreActivationBlock, SplitParts
 from hssl_ray.method.groups import Group, Scale
 from hssl_ray.method.layout import fold, unfold
+from hssl_ray.method.native import SWITCH
 from hssl_ray.method.networks import Network
 from hssl_ray.method.steerable import GroupConv2d, GroupPool
 
@@ -53,6 +54,7 @@ def golden_block() -> PreActivationBlock:
     return block
 
 
+@pytest.mark.usefixtures("either_way")
 def test_block_equals_sesn(golden_block: PreActivationBlock) -> None:
     """In training mode, by batch statistics."""
     y, expected = golden_block.train()(golden("x")), golden("y")
@@ -110,6 +112,7 @@ def test_convolutions_get_channels_last_maps(
         seen.append(x.is_contiguous(memory_format=torch.channels_last))
         return convolve(x, *args, **kwargs)
 
+    monkeypatch.setenv(SWITCH, "0")  # compiled kernels take no part in this
     monkeypatch.setattr(F, "conv2d", watched)
     z = network.train(training)(torch.randn(2, 3, 17, 17))
     monkeypatch.undo()

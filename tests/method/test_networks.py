@@ -49,6 +49,7 @@ def test_features_are_spatial_means(make_network: Callable[..., Network]) -> Non
     assert make_network("rotation").features(z.bfloat16()).dtype == torch.float32
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("training", [True, False])
 def test_whole_network_commutes_with_quarter_turns(
     training: bool,

@@ -82,6 +82,7 @@ def test_bases_equal_sesn(name: str) -> None:
     assert (basis - expected).abs().max() < 1e-5
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize("name", LAYERS)
 def test_layers_equal_sesn_in_value_and_gradient(name: str) -> None:
     layer = golden_layer(name)
@@ -139,6 +140,7 @@ def test_rotation_basis_is_four_turned_copies(rotation: Group) -> None:
         assert torch.equal(lifted[:, r], torch.rot90(basis[:, 0], r, (1, 2)))
 
 
+@pytest.mark.usefixtures("either_way")
 def test_cropped_kernels_convolve_like_full_ones(make_images: Callable[..., Tensor]) -> None:
     group = Scale(geometry.scale())
     for padding in (0, 1, 3):
@@ -215,6 +217,7 @@ def test_pool_forgets_the_turn(rotation: Group, make_images: Callable[..., Tenso
     torch.testing.assert_close(turned, torch.rot90(pooled, 1, (2, 3)), rtol=0, atol=1e-12)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_mixing_is_the_sum_over_neighbours(rotation: Group, make_images: Callable[..., Tensor]) -> None:
     """Eq. 2 written out: z(g) = sum over h of y(h) with the filter at g^-1 h, turned with g."""
     layer = GroupConv2d(2, 3, 5, 3, rotation, padding=2, mixing=4).double()
@@ -234,6 +237,7 @@ def test_mixing_beyond_the_axis_is_refused(mixing: int, rotation: Group) -> None
         GroupConv2d(2, 3, 7, 3, rotation, mixing=mixing)
 
 
+@pytest.mark.usefixtures("either_way")
 def test_features_lie_group_major_and_channels_last(group: Group, make_images: Callable[..., Tensor]) -> None:
     lift, layer = LiftingConv2d(1, 4, 5, 2, group), GroupConv2d(4, 8, 5, 2, group, padding=1)
     z = layer(lift(make_images(2, 9, dtype=torch.float32)))
@@ -254,6 +258,7 @@ def test_layers_have_sesn_initialisation_and_no_bias() -> None:
     assert 0.99 * bound < layer.weight.abs().max().item() <= bound
 
 
+@pytest.mark.usefixtures("either_way")
 def test_layers_run_under_bf16_autocast(make_images: Callable[..., Tensor]) -> None:
     group = Rotation(geometry.rotation())
     layer = LiftingConv2d(1, 4, 11, 11, group, padding=5)

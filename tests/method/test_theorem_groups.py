@@ -68,6 +68,7 @@ def outcome(f: nn.Module, head: nn.Module, x: Tensor, group: Group, draw: Draw, 
     return [torch.cat([v1, v2]).detach(), loss.detach(), gradient]
 
 
+@pytest.mark.usefixtures("either_way")
 @pytest.mark.parametrize(("name", "mixing", "base_size"), CASES)
 def test_a_ssl_and_h_ssl_are_one_method(
     name: str, mixing: int, base_size: int, make_images: Callable[..., Tensor]
