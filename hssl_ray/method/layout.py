@@ -28,3 +28,8 @@ def spatial_mean(z: Tensor) -> Tensor:
         .view(z.shape[2], -1, z.shape[1])
         .transpose(0, 1)
     )
+
+
+def rows_of(x: Tensor) -> Tensor:
+    """(N, C, ...) -> (N, P, C), P places of an image: a view of a channels-last map."""
+    return x.movedim(1, -1).flatten(1, -2) if x.dim() > 2 else x[:, None]

@@ -16,6 +16,10 @@ import subprocess
 import tempfile
 from functools import cache
 from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
 
 log = logging.getLogger(__name__)
 
@@ -24,18 +28,46 @@ SWITCH = "HSSL_NATIVE"
 FLAGS = ("-std=c++17", "-O3", "-march=native", "-fopenmp", "-fPIC", "-shared")
 
 
-def native_library(source: Path) -> ctypes.CDLL | None:
-    """The compiled kernels of a source file, or None where they are switched off or cannot be built."""
-    return None if os.environ.get(SWITCH) == "0" else _load(source)
+KERNELS = Path(__file__).with_name("kernels")
+"""The sources; `kernels.cpp` includes the others."""
+NUMBER_TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
+
+
+class Library:
+    """The compiled kernels of a folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._functions = ctypes.CDLL(str(path))
+
+    def run(self, kernel: str, kind: torch.dtype, *arguments: Tensor | int | ctypes.Array[Any]) -> None:
+        """Call a kernel for one of `NUMBER_TYPES` with as many threads as torch uses.
+
+        Args:
+            arguments: tensors, contiguous and on the CPU, whole numbers, and arrays, as its signature has them.
+        """
+        function = self._functions[f"{kernel}_{NUMBER_TYPES[kind]}"]
+        function(*map(_passed, arguments), ctypes.c_int64(torch.get_num_threads()))
+
+
+def _passed(argument: Tensor | int | ctypes.Array[Any]) -> Any:
+    if isinstance(argument, Tensor):
+        assert argument.is_contiguous() and argument.device.type == "cpu"
+        return ctypes.c_void_p(argument.data_ptr())
+    return ctypes.c_int64(argument) if isinstance(argument, int) else argument
+
+
+def native_library(folder: Path = KERNELS) -> Library | None:
+    """The compiled kernels, or None where they are switched off or cannot be built."""
+    return None if os.environ.get(SWITCH) == "0" else _load(folder)
 
 
 @cache
-def _load(source: Path) -> ctypes.CDLL | None:
+def _load(folder: Path) -> Library | None:
     try:
-        return ctypes.CDLL(str(_built(source, cache_folder())))
+        return Library(_built(folder, cache_folder()))
     except (OSError, subprocess.CalledProcessError, _NoCompilerError) as error:
         said = error.stderr.strip().partition("\n")[0] if isinstance(error, subprocess.CalledProcessError) else error
-        log.warning("convolutions go the slower way, because %s could not be built: %s", source.name, said)
+        log.warning("training goes the slower way, because %s could not be built: %s", folder.name, said)
         return None
 
 
@@ -48,10 +80,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "hssl_ray"
 
 
-def _built(source: Path, folder: Path) -> Path:
-    """The library built from a source; several processes may ask at once, and machines may share the folder."""
-    key = hashlib.sha256("\n".join([source.read_text(), *FLAGS, _processor()]).encode()).hexdigest()[:16]
-    library = folder / f"{source.stem}-{key}.so"
+def _built(sources: Path, folder: Path) -> Path:
+    """The library built from a folder's sources; several processes may ask at once, and machines share the cache."""
+    texts = [path.read_text() for path in sorted(sources.iterdir())]
+    key = hashlib.sha256("\n".join([*texts, *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    library = folder / f"{sources.name}-{key}.so"
     if library.exists():
         return library
     compiler = _compiler()
@@ -60,7 +93,7 @@ def _built(source: Path, folder: Path) -> Path:
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
         built = Path(scratch) / library.name
-        command = [compiler, *FLAGS, str(source), "-o", str(built)]
+        command = [compiler, *FLAGS, str(sources / f"{sources.name}.cpp"), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  fixed arguments
         built.replace(library)  # whole or not at all
     return library

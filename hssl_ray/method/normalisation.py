@@ -13,8 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from hssl_ray.method.compiled_norm import CompiledNormalise, library_for, moments
 from hssl_ray.method.gather import all_reduce_sum, world_size
-from hssl_ray.method.layout import fold, unfold
+from hssl_ray.method.layout import fold, rows_of, unfold
 
 MOMENTUM = 0.1
 EPS = 1e-5
@@ -49,19 +50,27 @@ class BatchNorm(nn.Module):
         """
         lifted = x.dim() == 5
         y = self._normalise(fold(x) if lifted else x)
-        if self.relu:
-            y = F.relu(y, inplace=True)  # before unfolding: in place on a view costs a copy
         return unfold(y, x.shape[2]) if lifted else y
 
     def _normalise(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.batch_norm(x, self.running_mean, self.running_var, self.weight, self.bias, False, 0.0, EPS)
+            known = self.running_mean, self.running_var
+            return self._activated(F.batch_norm(x, *known, self.weight, self.bias, False, 0.0, EPS))
         mean, var, count = global_statistics(x)
         with torch.no_grad():
             self.running_mean.lerp_(mean.to(self.running_mean.dtype), MOMENTUM)
             self.running_var.lerp_((var * (count / (count - 1))).to(self.running_var.dtype), MOMENTUM)
-        normalised: Tensor = _Normalise.apply(x, self.weight, self.bias, mean, var, count)  # type: ignore[no-untyped-call]
-        return normalised
+        if library_for(x) is not None:
+            rstd = (var + EPS).rsqrt()
+            of = x, self.weight, self.bias, mean, rstd, count, self.relu
+            y: Tensor = CompiledNormalise.apply(*of)  # type: ignore[no-untyped-call]
+            return y
+        plain = _Normalise.apply(x, self.weight, self.bias, mean, var, count)  # type: ignore[no-untyped-call]
+        return self._activated(plain)
+
+    def _activated(self, y: Tensor) -> Tensor:
+        """y, after the ReLU if there is one; in place, and so before unfolding, because on a view that costs a copy."""
+        return F.relu(y, inplace=True) if self.relu else y
 
 
 def global_statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
@@ -72,17 +81,27 @@ def global_statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     Raises:
         ValueError: a single value per channel.
     """
-    rows = _rows(x.detach())
-    here = rows.shape[0] * rows.shape[1]
-    sums = all_reduce_sum(torch.cat([_channel_sums(rows), rows.new_tensor([here], dtype=torch.float64)]))
+    x = x.detach()
+    mean, squares = _moments(x)
+    here = x.numel() // x.shape[1]
     # A rank alone knows its count without asking the device, which would wait for it.
+    sums = all_reduce_sum(torch.cat([mean * here, mean.new_tensor([here])]))
     count = here if world_size() == 1 else int(sums[-1].item())
     if count < 2:
         raise ValueError(f"batch: training needs more than one value per channel, got shape {tuple(x.shape)}")
-    mean = sums[:-1] / count
+    of_all = sums[:-1] / count
+    return of_all, all_reduce_sum(squares + here * (mean - of_all).square()) / count, count
+
+
+def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean of each channel of this rank's x (N, C, ...) and the sum of squares about it, (C,), float64."""
+    library = library_for(x)
+    if library is not None:
+        return moments(library, x)
+    rows = rows_of(x)
+    mean = _channel_sums(rows) / (rows.shape[0] * rows.shape[1])
     centre = mean.to(_wide(rows.dtype))
-    squares = sum(_channel_sums((block - centre).square_()) for block in _blocks(rows))
-    return mean, all_reduce_sum(torch.as_tensor(squares)) / count, count
+    return mean, torch.as_tensor(sum(_channel_sums((block - centre).square_()) for block in _blocks(rows)))
 
 
 class _Normalise(torch.autograd.Function):
@@ -110,7 +129,7 @@ class _Normalise(torch.autograd.Function):
                 None,
                 None,
             )
-        rows, grad_rows = _rows(x), _rows(grad)
+        rows, grad_rows = rows_of(x), rows_of(grad)
         grad_bias = _channel_sums(grad_rows)
         products = sum(
             _channel_sums((block - mean).mul_(grad_block))
@@ -124,11 +143,6 @@ class _Normalise(torch.autograd.Function):
         offset = ((shared[1] * rstd * mean - shared[0]) * scale).to(scale.dtype).view(shape)
         grad_x = torch.addcmul(offset, x.to(scale.dtype), from_x).addcmul_(grad, scale.view(shape)).to(x.dtype)
         return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None, None
-
-
-def _rows(x: Tensor) -> Tensor:
-    """(N, C, ...) -> (N, P, C), P places of an image: a view of a channels-last map."""
-    return x.movedim(1, -1).flatten(1, -2) if x.dim() > 2 else x[:, None]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:

@@ -17,13 +17,12 @@ from __future__ import annotations
 import ctypes
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from hssl_ray.method.native import native_library
+from hssl_ray.method.native import NUMBER_TYPES, native_library
 
 FUNCTIONS = 3
 """Factors along either side, e; the compiled kernels are made for the paper's hidden layers."""
@@ -32,9 +31,7 @@ BLOCK_BYTES = 2_000_000
 BLOCK_ROWS = 1024
 """Places in a block, at least: the gradient of the weights is summed up once for each block."""
 
-SOURCE = Path(__file__).with_name("separable.cpp")
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # in torch builds that have oneDNN
-_TYPES = {torch.float32: "float32", torch.float64: "float64", torch.bfloat16: "bfloat16"}
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,7 @@ class SeparableConvolution:
 
     def computes(self, maps: Tensor) -> bool:
         """Whether it can be used on these maps, here and now."""
-        return maps.device.type == "cpu" and _type(maps) in _TYPES and native_library(SOURCE) is not None
+        return maps.device.type == "cpu" and _type(maps) in NUMBER_TYPES and native_library() is not None
 
     def __call__(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Maps (G, N, H, W, C) and weights (C', 9*C) -> (G, N, H', W', C'), in autocast's type where it is on."""
@@ -119,15 +116,12 @@ class SeparableConvolution:
     def _run(
         self, kernel: str, element: int, source: Tensor, target: Tensor, maps: Sequence[int], out: tuple[int, int]
     ) -> None:
-        assert source.is_contiguous() and target.is_contiguous()
-        rows, columns = self._along_in(torch.promote_types(source.dtype, torch.float32))[element]
-        exchanged = self._factors[element].exchanged
-        library = native_library(SOURCE)
+        library = native_library()
         assert library is not None
-        sizes = (ctypes.c_int64 * 10)(*maps, *out, rows.shape[1], self.stride, self.paddings[element], exchanged)
-        pointers = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (source, target))
-        factors = (ctypes.c_void_p(tensor.data_ptr()) for tensor in (rows, columns))
-        library[f"{kernel}_{_TYPES[source.dtype]}"](*pointers, sizes, *factors, torch.get_num_threads())
+        rows, columns = self._along_in(torch.promote_types(source.dtype, torch.float32))[element]
+        settings = rows.shape[1], self.stride, self.paddings[element], self._factors[element].exchanged
+        sizes = (ctypes.c_int64 * 10)(*maps, *out, *settings)
+        library.run(kernel, source.dtype, source, target, sizes, rows, columns)
 
     def _along_in(self, kind: torch.dtype) -> list[tuple[Tensor, Tensor]]:
         if kind not in self._along:

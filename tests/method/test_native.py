@@ -10,7 +10,7 @@ import pytest
 from hssl_ray.method import native
 from hssl_ray.method.native import SWITCH, cache_folder, native_library
 
-SOURCE = 'extern "C" int answer() { return 42; }\n'
+SOURCE = 'extern "C" int answer() { return NUMBER; }\n'
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +23,17 @@ def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]
 
 @pytest.fixture
 def source(tmp_path: Path) -> Path:
-    path = tmp_path / "answer.cpp"
-    path.write_text(SOURCE)
-    return path
+    folder = tmp_path / "answer"
+    folder.mkdir()
+    (folder / "answer.cpp").write_text('#include "number.hpp"\n' + SOURCE)
+    (folder / "number.hpp").write_text("#define NUMBER 42\n")
+    return folder
 
 
 @pytest.mark.skipif(native._compiler() is None, reason="no C++ compiler on this machine")
 def test_a_library_is_built_once_for_its_source(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = native_library(source)
-    assert library is not None and library.answer() == 42
+    assert library is not None and library._functions.answer() == 42
     (built,) = cache_folder().iterdir()  # and no scratch folder
     native._load.cache_clear()
 
@@ -41,10 +43,10 @@ def test_a_library_is_built_once_for_its_source(source: Path, monkeypatch: pytes
     with monkeypatch.context() as patch:
         patch.setattr(subprocess, "run", never)
         assert native_library(source) is not None
-    source.write_text(SOURCE.replace("42", "43"))
+    (source / "number.hpp").write_text("#define NUMBER 43\n")
     native._load.cache_clear()
     changed = native_library(source)
-    assert changed is not None and changed.answer() == 43
+    assert changed is not None and changed._functions.answer() == 43
     assert len(list(cache_folder().iterdir())) == 2 and built.exists()
 
 
@@ -64,11 +66,11 @@ def test_trouble_is_told_once_and_done_without(
         case "no such compiler":
             monkeypatch.setenv("CXX", str(tmp_path / "missing"))
         case "bad source":
-            source.write_text("this is no C++\n")
+            (source / "answer.cpp").write_text("this is no C++\n")
         case "no room":
             (tmp_path / "cache").write_text("a file where the folder should be")
     with caplog.at_level(logging.WARNING):
         assert native_library(source) is None
         assert native_library(source) is None
     (record,) = caplog.records
-    assert "answer.cpp could not be built" in record.getMessage()
+    assert "answer could not be built" in record.getMessage()

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from hssl_ray.method.normalisation import BatchNorm
 
+pytestmark = pytest.mark.usefixtures("either_way")
+
 
 @pytest.mark.parametrize(
     ("theirs", "shape"),

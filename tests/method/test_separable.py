@@ -12,10 +12,10 @@ from hssl_ray.method import separable
 from hssl_ray.method.geometry import GroupName, geometry
 from hssl_ray.method.groups import Group, build_group
 from hssl_ray.method.native import SWITCH, native_library
-from hssl_ray.method.separable import FUNCTIONS, SOURCE, Factors, SeparableConvolution, factorise
+from hssl_ray.method.separable import FUNCTIONS, Factors, SeparableConvolution, factorise
 from hssl_ray.method.steerable import GroupConv2d, hermite_basis
 
-pytestmark = pytest.mark.skipif(native_library(SOURCE) is None, reason="no C++ compiler on this machine")
+pytestmark = pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine")
 
 GROUPS: tuple[GroupName, ...] = ("translation", "scale", "rotation", "dihedral")
 

@@ -4,64 +4,13 @@
 //   response[n, i, j, f, c] = sum_{s, t} along_rows[p, s] along_columns[q, t] map[n, stride i + s - padding,
 //                                                                                  stride j + t - padding, c]
 //   f = 3 q + p, or 3 p + q where the two sides are exchanged
-#include <cstdint>
-#include <cstring>
-#include <vector>
+#pragma once
+
+#include "vectors.hpp"
 
 namespace {
 
 constexpr int FUNCTIONS = 3;
-
-template <class T, int LANES>
-using Vector __attribute__((vector_size(LANES * sizeof(T)), aligned(sizeof(T)))) = T;
-
-template <class To, class From>
-To same_bits(From from) {
-    static_assert(sizeof(To) == sizeof(From));
-    To to;
-    std::memcpy(&to, &from, sizeof to);
-    return to;
-}
-
-// A number type as it lies in memory: what sums are kept in, and how LANES of them are loaded and stored.
-template <class T>
-struct Format {
-    typedef T Number;
-    typedef T Sum;
-
-    template <int LANES>
-    static Vector<T, LANES> load(const T* from) {
-        Vector<T, LANES> value;
-        std::memcpy(&value, from, sizeof value);
-        return value;
-    }
-
-    template <int LANES>
-    static void store(T* to, Vector<T, LANES> value) {
-        std::memcpy(to, &value, sizeof value);
-    }
-};
-
-struct Bfloat16 {
-    typedef uint16_t Number;
-    typedef float Sum;
-
-    template <int LANES>
-    static Vector<float, LANES> load(const uint16_t* from) {
-        auto bits = __builtin_convertvector(Format<uint16_t>::load<LANES>(from), Vector<uint32_t, LANES>);
-        return same_bits<Vector<float, LANES>>(bits << 16);
-    }
-
-    // Rounds to nearest, ties to even; what is not a number stays so.
-    template <int LANES>
-    static void store(uint16_t* to, Vector<float, LANES> value) {
-        typedef Vector<uint32_t, LANES> Bits;
-        Bits bits = same_bits<Bits>(value), number = same_bits<Bits>(value == value);
-        Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
-        rounded = (rounded & number) | (0x7fc0 & ~number);
-        Format<uint16_t>::store<LANES>(to, __builtin_convertvector(rounded, Vector<uint16_t, LANES>));
-    }
-};
 
 struct Shape {
     int64_t images, rows, columns, channels, out_rows, out_columns;
@@ -69,16 +18,6 @@ struct Shape {
 
     int64_t function(int p, int q) const { return exchanged ? p * FUNCTIONS + q : q * FUNCTIONS + p; }
 };
-
-// Calls body with the widest vectors that fit, from `begin` to `count`.
-template <class T, class Body>
-void in_lanes(int64_t count, Body body) {
-    constexpr int WIDE = 64 / sizeof(T);
-    int64_t at = 0;
-    for (; at + WIDE <= count; at += WIDE) body(std::integral_constant<int, WIDE>(), at);
-    for (; at + WIDE / 2 <= count; at += WIDE / 2) body(std::integral_constant<int, WIDE / 2>(), at);
-    for (; at < count; ++at) body(std::integral_constant<int, 1>(), at);
-}
 
 template <class F, class T = typename F::Number, class S = typename F::Sum>
 void responses_of_image(const T* map, T* response, const Shape& shape, const S* along_rows, const S* along_columns,
@@ -169,7 +108,7 @@ void adjoint_of_image(const T* response, T* map, const Shape& shape, const S* al
 
 template <class F, class T = typename F::Number, class S = typename F::Sum>
 void responses(const void* map, void* response, const int64_t* sizes, const void* along_rows,
-               const void* along_columns, int threads) {
+               const void* along_columns, int64_t threads) {
     Shape shape;
     std::memcpy(&shape, sizes, sizeof shape);
     const int64_t in = shape.rows * shape.columns * shape.channels;
@@ -187,7 +126,7 @@ void responses(const void* map, void* response, const int64_t* sizes, const void
 
 template <class F, class T = typename F::Number, class S = typename F::Sum>
 void adjoint(const void* response, void* map, const int64_t* sizes, const void* along_rows, const void* along_columns,
-             int threads) {
+             int64_t threads) {
     Shape shape;
     std::memcpy(&shape, sizes, sizeof shape);
     const int64_t in = shape.rows * shape.columns * shape.channels;
@@ -204,15 +143,3 @@ void adjoint(const void* response, void* map, const int64_t* sizes, const void* 
 }
 
 }  // namespace
-
-#define EXPORT(name, format)                                                                                           \
-    extern "C" void responses_##name(const void* m, void* r, const int64_t* s, const void* u, const void* v, int t) {  \
-        responses<format>(m, r, s, u, v, t);                                                                           \
-    }                                                                                                                \
-    extern "C" void adjoint_##name(const void* r, void* m, const int64_t* s, const void* u, const void* v, int t) {    \
-        adjoint<format>(r, m, s, u, v, t);                                                                             \
-    }
-
-EXPORT(float32, Format<float>)
-EXPORT(float64, Format<double>)
-EXPORT(bfloat16, Bfloat16)

@@ -1,0 +1,74 @@
+// Vectors of numbers as the compiler's own vector types, so that one source serves every processor.
+#pragma once
+
+#include <omp.h>
+
+#include <cstdint>
+#include <cstring>
+#include <type_traits>
+#include <vector>
+
+namespace {
+
+template <class T, int LANES>
+using Vector __attribute__((vector_size(LANES * sizeof(T)), aligned(sizeof(T)))) = T;
+
+template <class To, class From>
+To same_bits(From from) {
+    static_assert(sizeof(To) == sizeof(From));
+    To to;
+    std::memcpy(&to, &from, sizeof to);
+    return to;
+}
+
+// A number type as it lies in memory: what sums are kept in, and how LANES of them are loaded and stored.
+template <class T>
+struct Format {
+    typedef T Number;
+    typedef T Sum;
+
+    template <int LANES>
+    static Vector<T, LANES> load(const T* from) {
+        Vector<T, LANES> value;
+        std::memcpy(&value, from, sizeof value);
+        return value;
+    }
+
+    template <int LANES>
+    static void store(T* to, Vector<T, LANES> value) {
+        std::memcpy(to, &value, sizeof value);
+    }
+};
+
+struct Bfloat16 {
+    typedef uint16_t Number;
+    typedef float Sum;
+
+    template <int LANES>
+    static Vector<float, LANES> load(const uint16_t* from) {
+        auto bits = __builtin_convertvector(Format<uint16_t>::load<LANES>(from), Vector<uint32_t, LANES>);
+        return same_bits<Vector<float, LANES>>(bits << 16);
+    }
+
+    // Rounds to nearest, ties to even; what is not a number stays so.
+    template <int LANES>
+    static void store(uint16_t* to, Vector<float, LANES> value) {
+        typedef Vector<uint32_t, LANES> Bits;
+        Bits bits = same_bits<Bits>(value), number = same_bits<Bits>(value == value);
+        Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
+        rounded = (rounded & number) | (0x7fc0 & ~number);
+        Format<uint16_t>::store<LANES>(to, __builtin_convertvector(rounded, Vector<uint16_t, LANES>));
+    }
+};
+
+// Calls body with the widest vectors that fit, from `begin` to `count`.
+template <class T, class Body>
+void in_lanes(int64_t count, Body body) {
+    constexpr int WIDE = 64 / sizeof(T);
+    int64_t at = 0;
+    for (; at + WIDE <= count; at += WIDE) body(std::integral_constant<int, WIDE>(), at);
+    for (; at + WIDE / 2 <= count; at += WIDE / 2) body(std::integral_constant<int, WIDE / 2>(), at);
+    for (; at < count; ++at) body(std::integral_constant<int, 1>(), at);
+}
+
+}  // namespace
