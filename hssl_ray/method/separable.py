@@ -22,16 +22,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from hssl_ray.method.matrix import autocast_type, image_blocks, product
 from hssl_ray.method.native import NUMBER_TYPES, native_library
 
 FUNCTIONS = 3
 """Factors along either side, e; the compiled kernels are made for the paper's hidden layers."""
-BLOCK_BYTES = 2_000_000
-"""Responses of one block of images."""
-BLOCK_ROWS = 1024
-"""Places in a block, at least: the gradient of the weights is summed up once for each block."""
-
-_ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # in torch builds that have oneDNN
 
 
 @dataclass(frozen=True)
@@ -91,11 +86,11 @@ class SeparableConvolution:
 
     def computes(self, maps: Tensor) -> bool:
         """Whether it can be used on these maps, here and now."""
-        return maps.device.type == "cpu" and _type(maps) in NUMBER_TYPES and native_library() is not None
+        return maps.device.type == "cpu" and autocast_type(maps) in NUMBER_TYPES and native_library() is not None
 
     def __call__(self, maps: Tensor, weight: Tensor) -> Tensor:
         """Maps (G, N, H, W, C) and weights (C', 9*C) -> (G, N, H', W', C'), in autocast's type where it is on."""
-        kind = _type(maps)
+        kind = autocast_type(maps)
         result: Tensor = _Convolve.apply(maps.to(kind), weight.to(kind), self)  # type: ignore[no-untyped-call]
         return result
 
@@ -127,12 +122,6 @@ class SeparableConvolution:
         if kind not in self._along:
             self._along[kind] = [(f.along_rows.to(kind), f.along_columns.to(kind)) for f in self._factors]
         return self._along[kind]
-
-
-def _type(maps: Tensor) -> torch.dtype:
-    """What is computed in: autocast's type where it is on."""
-    on = torch.is_autocast_enabled(maps.device.type) and maps.dtype != torch.float64
-    return torch.get_autocast_dtype(maps.device.type) if on else maps.dtype
 
 
 class _Convolve(torch.autograd.Function):
@@ -175,19 +164,5 @@ class _Convolve(torch.autograd.Function):
 def _blocks(maps: Tensor, out: tuple[int, int]) -> list[tuple[int, slice]]:
     """Elements, and images of each, that are computed at once."""
     elements, images, *_, channels = maps.shape
-    places = out[0] * out[1]
-    fit = BLOCK_BYTES // (places * FUNCTIONS**2 * channels * maps.element_size())
-    size = max(1, fit, -(-BLOCK_ROWS // places))
-    return [(g, slice(n, n + size)) for g in range(elements) for n in range(0, images, size)]
-
-
-def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:
-    """a b, written to `out` if given.
-
-    oneDNN multiplies float32 matrices with all of a processor's vector width where torch's own library may not; torch
-    itself reaches it for narrower types alone.
-    """
-    if a.dtype is torch.float32 and _ONEDNN:
-        found: Tensor = torch.ops.mkldnn._linear_pointwise(a, b.T, None, "none", [], "")
-        return found if out is None else out.copy_(found)
-    return torch.mm(a, b) if out is None else torch.mm(a, b, out=out)
+    bytes_of_place = FUNCTIONS**2 * channels * maps.element_size()
+    return [(g, block) for g in range(elements) for block in image_blocks(images, out[0] * out[1], bytes_of_place)]

@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from hssl_ray.method.groups import Group
 from hssl_ray.method.layout import unfold
+from hssl_ray.method.patches import PatchConvolution
 from hssl_ray.method.separable import Factors, SeparableConvolution, factorise
 
 BasisKind = Literal["A", "B"]
@@ -136,11 +137,16 @@ class _SteerableConv2d(nn.Module):
         self.register_buffer("basis", basis, persistent=False)
         self.margins = [_margin(basis[:, g]) for g in range(group.lifted_order)]
 
+    def full_kernels(self, weight: Tensor) -> Tensor:
+        """Weights (..., F) to kernels (..., G, k, k)."""
+        with torch.autocast(weight.device.type, enabled=False):  # entries of the basis span two orders of magnitude
+            kernels: Tensor = torch.tensordot(weight, self.basis.to(weight.dtype), dims=1)
+            return kernels
+
     def kernels(self, weight: Tensor) -> list[Tensor]:
         """Weights (C', C, mixing, F) to one kernel (C', mixing*C, k', k') for each element, cropped to its support."""
         size = self.basis.shape[-1]
-        with torch.autocast(weight.device.type, enabled=False):  # entries of the basis span two orders of magnitude
-            full = torch.tensordot(weight, self.basis.to(weight.dtype), dims=1)  # (C', C, mixing, G, k, k)
+        full = self.full_kernels(weight)  # (C', C, mixing, G, k, k)
         kernels = []
         for g, margin in enumerate(self.margins):
             inner = slice(margin, size - margin)
@@ -187,8 +193,12 @@ class LiftingConv2d(_SteerableConv2d):
         super().__init__(in_channels, out_channels, kernel_size, effective_size, group, stride=stride, padding=padding)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, effective_size**2))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        self.by_patches = PatchConvolution(kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
+        if self.by_patches.computes(x):
+            full = self.full_kernels(self.weight).permute(2, 0, 1, 3, 4)  # (G, C', C, k, k)
+            return self.by_patches(x, full).permute(1, 4, 0, 2, 3)
         x = x.contiguous(memory_format=torch.channels_last)
         kernels = self.kernels(self.weight[:, :, None])
         maps = [self.convolve(x, kernel, margin) for kernel, margin in zip(kernels, self.margins, strict=True)]

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hssl_ray.method import separable
+from hssl_ray.method import matrix
 from hssl_ray.method.geometry import GroupName, geometry
 from hssl_ray.method.groups import Group, build_group
 from hssl_ray.method.native import SWITCH, native_library
@@ -125,8 +125,8 @@ def test_layers_equal_the_dense_way(
     group = build(name)
     layer, z, grad = layer_and_inputs(group, mixing=min(mixing, group.lifted_order), **settings)
     ours = value_and_gradients(layer, z, grad)
-    monkeypatch.setattr(separable, "BLOCK_BYTES", 1)
-    monkeypatch.setattr(separable, "BLOCK_ROWS", 1)
+    monkeypatch.setattr(matrix, "BLOCK_BYTES", 1)
+    monkeypatch.setattr(matrix, "BLOCK_ROWS", 1)
     blocks = value_and_gradients(layer, z, grad)
     monkeypatch.setenv(SWITCH, "0")
     dense = value_and_gradients(layer, z, grad)

@@ -1,5 +1,6 @@
 // The doors that Python comes in by: one function for each kernel and number type.
 #include "normalisation.hpp"
+#include "patches.hpp"
 #include "separable.hpp"
 
 #define EXPORT(name, format)                                                                                           \
@@ -10,6 +11,9 @@
     extern "C" void adjoint_##name(const void* response, void* map, const int64_t* sizes, const void* along_rows,      \
                                    const void* along_columns, int64_t threads) {                                       \
         adjoint<format>(response, map, sizes, along_rows, along_columns, threads);                                     \
+    }                                                                                                                  \
+    extern "C" void patches_##name(const void* maps, void* matrix, const int64_t* sizes, int64_t threads) {            \
+        patches<format>(maps, matrix, sizes, threads);                                                                 \
     }                                                                                                                  \
     extern "C" void moments_##name(const void* x, int64_t rows, int64_t channels, double* mean, double* squares,       \
                                    int64_t threads) {                                                                  \

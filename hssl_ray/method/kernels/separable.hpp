@@ -6,11 +6,14 @@
 //   f = 3 q + p, or 3 p + q where the two sides are exchanged
 #pragma once
 
+#include <algorithm>
+
 #include "vectors.hpp"
 
 namespace {
 
 constexpr int FUNCTIONS = 3;
+constexpr int LARGEST = 31;  // kernel
 
 struct Shape {
     int64_t images, rows, columns, channels, out_rows, out_columns;
@@ -19,127 +22,205 @@ struct Shape {
     int64_t function(int p, int q) const { return exchanged ? p * FUNCTIONS + q : q * FUNCTIONS + p; }
 };
 
-template <class F, class T = typename F::Number, class S = typename F::Sum>
-void responses_of_image(const T* map, T* response, const Shape& shape, const S* along_rows, const S* along_columns,
-                        S* scratch) {
-    const int64_t width = shape.columns * shape.channels;
-    for (int64_t i = 0; i < shape.out_rows; ++i) {
-        const int64_t top = i * shape.stride - shape.padding;
-        const int64_t first = top < 0 ? -top : 0;
-        const int64_t last = top + shape.size > shape.rows ? shape.rows - top : shape.size;
-        in_lanes<S>(width, [&](auto lanes, int64_t at) {
-            constexpr int L = decltype(lanes)::value;
-            Vector<S, L> sums[FUNCTIONS] = {};
-            for (int64_t s = first; s < last; ++s) {
-                auto value = F::template load<L>(map + (top + s) * width + at);
-                for (int p = 0; p < FUNCTIONS; ++p) sums[p] += along_rows[p * shape.size + s] * value;
+// How one image is walked through. SIZE and STRIDE are the kernel's where they are known to the compiler, else 0.
+template <class F, int SIZE, int STRIDE>
+struct Image {
+    typedef typename F::Number T;
+    typedef typename F::Sum S;
+
+    Image(const Shape& shape, const S* along_rows, const S* along_columns)
+        : shape(shape),
+          size(SIZE ? SIZE : shape.size),
+          width(shape.columns * shape.channels),
+          left(std::max<int64_t>(0, shape.padding)),
+          right(std::max<int64_t>(0, (shape.out_columns - 1) * shape.stride - shape.padding + size - shape.columns)),
+          padded((left + shape.columns + right) * shape.channels),
+          along_rows(along_rows),
+          along_columns(along_columns),
+          nothing(width) {}
+
+    // Along the rows first, into three lines with empty cells on either side; then along the columns of those.
+    void responses(const T* map, T* response) {
+        lines.assign(FUNCTIONS * padded, S(0));
+        for (int64_t i = 0; i < shape.out_rows; ++i) {
+            const int64_t top = i * shape.stride - shape.padding;
+            const T* rows[LARGEST];
+            for (int s = 0; s < size; ++s) rows[s] = inside(top + s) ? map + (top + s) * width : nothing.data();
+            S* line = lines.data() + left * shape.channels;
+            in_lanes<S>(width, [&](auto lanes, int64_t at) {
+                constexpr int L = decltype(lanes)::value;
+                Vector<S, L> sums[FUNCTIONS] = {};
+#pragma GCC unroll 7
+                for (int s = 0; s < size; ++s) {
+                    const auto value = F::template load<L>(rows[s] + at);
+                    for (int p = 0; p < FUNCTIONS; ++p) sums[p] += along_rows[p * size + s] * value;
+                }
+                for (int p = 0; p < FUNCTIONS; ++p) Format<S>::template store<L>(line + p * padded + at, sums[p]);
+            });
+            for (int64_t j = 0; j < shape.out_columns; ++j) {
+                const S* from = lines.data() + (j * shape.stride - shape.padding + left) * shape.channels;
+                in_lanes<S>(shape.channels, [&](auto lanes, int64_t at) {
+                    constexpr int L = decltype(lanes)::value;
+                    Vector<S, L> sums[FUNCTIONS][FUNCTIONS] = {};
+#pragma GCC unroll 7
+                    for (int t = 0; t < size; ++t) {
+                        for (int p = 0; p < FUNCTIONS; ++p) {
+                            const auto value = Format<S>::template load<L>(from + p * padded + t * shape.channels + at);
+                            for (int q = 0; q < FUNCTIONS; ++q) sums[p][q] += along_columns[q * size + t] * value;
+                        }
+                    }
+                    for (int p = 0; p < FUNCTIONS; ++p)
+                        for (int q = 0; q < FUNCTIONS; ++q)
+                            F::template store<L>(response + shape.function(p, q) * shape.channels + at, sums[p][q]);
+                });
+                response += FUNCTIONS * FUNCTIONS * shape.channels;
             }
-            for (int p = 0; p < FUNCTIONS; ++p) Format<S>::template store<L>(scratch + p * width + at, sums[p]);
-        });
-        for (int64_t j = 0; j < shape.out_columns; ++j) {
-            const int64_t left = j * shape.stride - shape.padding;
-            const int64_t from = left < 0 ? -left : 0;
-            const int64_t to = left + shape.size > shape.columns ? shape.columns - left : shape.size;
+        }
+    }
+
+    // The same way back: what each output row gives to its three lines, then what each input row gets from them.
+    void adjoint(const T* response, T* map) {
+        const size_t cells = shape.out_rows * FUNCTIONS * padded;
+        // A window writes the same cells for every image, and none beside them.
+        if (lines.size() != cells || !SIZE) lines.assign(cells, S(0));
+        for (int64_t i = 0; i < shape.out_rows; ++i) {
+            S* line = lines.data() + i * FUNCTIONS * padded + (left - shape.padding) * shape.channels;
             in_lanes<S>(shape.channels, [&](auto lanes, int64_t at) {
                 constexpr int L = decltype(lanes)::value;
-                Vector<S, L> sums[FUNCTIONS][FUNCTIONS] = {};
-                for (int64_t t = from; t < to; ++t) {
-                    for (int p = 0; p < FUNCTIONS; ++p) {
-                        auto value = Format<S>::template load<L>(scratch + p * width + (left + t) * shape.channels + at);
-                        for (int q = 0; q < FUNCTIONS; ++q) sums[p][q] += along_columns[q * shape.size + t] * value;
-                    }
+                if constexpr (SIZE && STRIDE)
+                    slide<L>(response + at, line + at);
+                else
+                    scatter<L>(response + at, line + at);
+            });
+            response += shape.out_columns * FUNCTIONS * FUNCTIONS * shape.channels;
+        }
+        for (int64_t row = 0; row < shape.rows; ++row) {
+            // Output rows i with 0 <= row + padding - stride i < size.
+            const int64_t reach = row + shape.padding;
+            const int64_t first = reach < size ? 0 : (reach - size) / shape.stride + 1;
+            const int64_t last = reach < 0 ? -1 : std::min(reach / shape.stride, shape.out_rows - 1);
+            const S* line = lines.data() + left * shape.channels;
+            in_lanes<S>(width, [&](auto lanes, int64_t at) {
+                constexpr int L = decltype(lanes)::value;
+                Vector<S, L> sums[FUNCTIONS] = {};
+                const S *from = line + first * FUNCTIONS * padded + at, *factor = along_rows + reach - first * shape.stride;
+                for (int64_t i = first; i <= last; ++i) {
+                    for (int p = 0; p < FUNCTIONS; ++p)
+                        sums[p] += factor[p * size] * Format<S>::template load<L>(from + p * padded);
+                    from += FUNCTIONS * padded;
+                    factor -= shape.stride;
                 }
+                F::template store<L>(map + row * width + at, sums[0] + sums[1] + sums[2]);
+            });
+        }
+    }
+
+    // Adds each place's share to the cells it saw, in a window that moves along the line and stays in registers.
+    template <int L>
+    void slide(const T* response, S* line) {
+        Vector<S, L> window[FUNCTIONS][SIZE] = {};
+        for (int64_t j = 0; j < shape.out_columns; ++j) {
+            const auto values = values_at<L>(response, j);
+#pragma GCC unroll 7
+            for (int t = 0; t < SIZE; ++t)
                 for (int p = 0; p < FUNCTIONS; ++p)
                     for (int q = 0; q < FUNCTIONS; ++q)
-                        F::template store<L>(response + shape.function(p, q) * shape.channels + at, sums[p][q]);
-            });
-            response += FUNCTIONS * FUNCTIONS * shape.channels;
+                        window[p][t] += along_columns[q * SIZE + t] * values.of[p][q];
+            for (int p = 0; p < FUNCTIONS; ++p) {
+#pragma GCC unroll 7
+                for (int t = 0; t < SIZE; ++t) {
+                    if (t < STRIDE)
+                        Format<S>::template store<L>(line + p * padded + (j * STRIDE + t) * shape.channels, window[p][t]);
+                    window[p][t] = t + STRIDE < SIZE ? window[p][(t + STRIDE) % SIZE] : Vector<S, L>{};
+                }
+            }
         }
+        for (int p = 0; p < FUNCTIONS; ++p)
+            for (int t = 0; t < SIZE - STRIDE; ++t)
+                Format<S>::template store<L>(line + p * padded + (shape.out_columns * STRIDE + t) * shape.channels,
+                                             window[p][t]);
+    }
+
+    // The same for sizes and strides that the compiler does not know.
+    template <int L>
+    void scatter(const T* response, S* line) {
+        for (int64_t j = 0; j < shape.out_columns; ++j) {
+            const auto values = values_at<L>(response, j);
+            for (int t = 0; t < size; ++t) {
+                for (int p = 0; p < FUNCTIONS; ++p) {
+                    S* place = line + p * padded + (j * shape.stride + t) * shape.channels;
+                    auto sum = Format<S>::template load<L>(place);
+                    for (int q = 0; q < FUNCTIONS; ++q) sum += along_columns[q * size + t] * values.of[p][q];
+                    Format<S>::template store<L>(place, sum);
+                }
+            }
+        }
+    }
+
+    template <int L>
+    struct Values {
+        Vector<S, L> of[FUNCTIONS][FUNCTIONS];
+    };
+
+    template <int L>
+    Values<L> values_at(const T* response, int64_t j) const {
+        const T* place = response + j * FUNCTIONS * FUNCTIONS * shape.channels;
+        Values<L> values;
+        for (int p = 0; p < FUNCTIONS; ++p)
+            for (int q = 0; q < FUNCTIONS; ++q)
+                values.of[p][q] = F::template load<L>(place + shape.function(p, q) * shape.channels);
+        return values;
+    }
+
+    bool inside(int64_t row) const { return 0 <= row && row < shape.rows; }
+
+    const Shape& shape;
+    const int size;
+    const int64_t width, left, right, padded;
+    const S *along_rows, *along_columns;
+    const std::vector<T> nothing;
+    std::vector<S> lines;
+};
+
+template <class F, int SIZE, int STRIDE, class Step>
+void over_images(const int64_t* sizes, const void* along_rows, const void* along_columns, int64_t threads, Step step) {
+    typedef typename F::Sum S;
+    Shape shape;
+    std::memcpy(&shape, sizes, sizeof shape);
+    const int64_t map = shape.rows * shape.columns * shape.channels;
+    const int64_t response = shape.out_rows * shape.out_columns * FUNCTIONS * FUNCTIONS * shape.channels;
+#pragma omp parallel num_threads(threads) if (threads > 1)
+    {
+        Image<F, SIZE, STRIDE> image(shape, static_cast<const S*>(along_rows), static_cast<const S*>(along_columns));
+#pragma omp for
+        for (int64_t n = 0; n < shape.images; ++n) step(image, n * map, n * response);
     }
 }
 
-template <class F, class T = typename F::Number, class S = typename F::Sum>
-void adjoint_of_image(const T* response, T* map, const Shape& shape, const S* along_rows, const S* along_columns,
-                      S* scratch) {
-    const int64_t width = shape.columns * shape.channels;
-    std::memset(scratch, 0, sizeof(S) * shape.out_rows * FUNCTIONS * width);
-    for (int64_t i = 0; i < shape.out_rows; ++i) {
-        S* rows = scratch + i * FUNCTIONS * width;
-        for (int64_t j = 0; j < shape.out_columns; ++j) {
-            const int64_t left = j * shape.stride - shape.padding;
-            const int64_t from = left < 0 ? -left : 0;
-            const int64_t to = left + shape.size > shape.columns ? shape.columns - left : shape.size;
-            in_lanes<S>(shape.channels, [&](auto lanes, int64_t at) {
-                constexpr int L = decltype(lanes)::value;
-                Vector<S, L> values[FUNCTIONS][FUNCTIONS];
-                for (int p = 0; p < FUNCTIONS; ++p)
-                    for (int q = 0; q < FUNCTIONS; ++q)
-                        values[p][q] = F::template load<L>(response + shape.function(p, q) * shape.channels + at);
-                for (int64_t t = from; t < to; ++t) {
-                    for (int p = 0; p < FUNCTIONS; ++p) {
-                        S* place = rows + p * width + (left + t) * shape.channels + at;
-                        auto sum = Format<S>::template load<L>(place);
-                        for (int q = 0; q < FUNCTIONS; ++q) sum += along_columns[q * shape.size + t] * values[p][q];
-                        Format<S>::template store<L>(place, sum);
-                    }
-                }
-            });
-            response += FUNCTIONS * FUNCTIONS * shape.channels;
-        }
-    }
-    for (int64_t row = 0; row < shape.rows; ++row) {
-        // Output rows i with 0 <= row + padding - stride i < size.
-        const int64_t reach = row + shape.padding;
-        const int64_t first = reach < shape.size ? 0 : (reach - shape.size) / shape.stride + 1;
-        int64_t last = reach < 0 ? -1 : reach / shape.stride;
-        if (last > shape.out_rows - 1) last = shape.out_rows - 1;
-        in_lanes<S>(width, [&](auto lanes, int64_t at) {
-            constexpr int L = decltype(lanes)::value;
-            Vector<S, L> sum = {};
-            for (int64_t i = first; i <= last; ++i) {
-                const int64_t s = reach - i * shape.stride;
-                for (int p = 0; p < FUNCTIONS; ++p)
-                    sum += along_rows[p * shape.size + s] * Format<S>::template load<L>(scratch + (i * FUNCTIONS + p) * width + at);
-            }
-            F::template store<L>(map + row * width + at, sum);
-        });
-    }
+template <class F, class Step>
+void over_images(const int64_t* sizes, const void* along_rows, const void* along_columns, int64_t threads, Step step) {
+    const int64_t size = sizes[6], stride = sizes[7];
+    if (size == 7 && stride == 1) return over_images<F, 7, 1>(sizes, along_rows, along_columns, threads, step);
+    if (size == 7 && stride == 2) return over_images<F, 7, 2>(sizes, along_rows, along_columns, threads, step);
+    if (size == 5 && stride == 1) return over_images<F, 5, 1>(sizes, along_rows, along_columns, threads, step);
+    if (size == 5 && stride == 2) return over_images<F, 5, 2>(sizes, along_rows, along_columns, threads, step);
+    return over_images<F, 0, 0>(sizes, along_rows, along_columns, threads, step);
 }
 
-template <class F, class T = typename F::Number, class S = typename F::Sum>
+template <class F, class T = typename F::Number>
 void responses(const void* map, void* response, const int64_t* sizes, const void* along_rows,
                const void* along_columns, int64_t threads) {
-    Shape shape;
-    std::memcpy(&shape, sizes, sizeof shape);
-    const int64_t in = shape.rows * shape.columns * shape.channels;
-    const int64_t out = shape.out_rows * shape.out_columns * FUNCTIONS * FUNCTIONS * shape.channels;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        std::vector<S> scratch(FUNCTIONS * shape.columns * shape.channels);
-#pragma omp for
-        for (int64_t n = 0; n < shape.images; ++n)
-            responses_of_image<F>(static_cast<const T*>(map) + n * in, static_cast<T*>(response) + n * out, shape,
-                                  static_cast<const S*>(along_rows), static_cast<const S*>(along_columns),
-                                  scratch.data());
-    }
+    over_images<F>(sizes, along_rows, along_columns, threads, [&](auto& image, int64_t at, int64_t to) {
+        image.responses(static_cast<const T*>(map) + at, static_cast<T*>(response) + to);
+    });
 }
 
-template <class F, class T = typename F::Number, class S = typename F::Sum>
+template <class F, class T = typename F::Number>
 void adjoint(const void* response, void* map, const int64_t* sizes, const void* along_rows, const void* along_columns,
              int64_t threads) {
-    Shape shape;
-    std::memcpy(&shape, sizes, sizeof shape);
-    const int64_t in = shape.rows * shape.columns * shape.channels;
-    const int64_t out = shape.out_rows * shape.out_columns * FUNCTIONS * FUNCTIONS * shape.channels;
-#pragma omp parallel num_threads(threads) if (threads > 1)
-    {
-        std::vector<S> scratch(shape.out_rows * FUNCTIONS * shape.columns * shape.channels);
-#pragma omp for
-        for (int64_t n = 0; n < shape.images; ++n)
-            adjoint_of_image<F>(static_cast<const T*>(response) + n * out, static_cast<T*>(map) + n * in, shape,
-                                static_cast<const S*>(along_rows), static_cast<const S*>(along_columns),
-                                scratch.data());
-    }
+    over_images<F>(sizes, along_rows, along_columns, threads, [&](auto& image, int64_t at, int64_t from) {
+        image.adjoint(static_cast<const T*>(response) + from, static_cast<T*>(map) + at);
+    });
 }
 
 }  // namespace

@@ -2,6 +2,9 @@
 #pragma once
 
 #include <omp.h>
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+#include <immintrin.h>
+#endif
 
 #include <cstdint>
 #include <cstring>
@@ -53,6 +56,18 @@ struct Bfloat16 {
     // Rounds to nearest, ties to even; what is not a number stays so.
     template <int LANES>
     static void store(uint16_t* to, Vector<float, LANES> value) {
+#if defined(__AVX512BF16__) && defined(__AVX512VL__)
+        if constexpr (LANES == 16) {
+            const auto rounded = _mm512_cvtneps_pbh(same_bits<__m512>(value));
+            std::memcpy(to, &rounded, sizeof rounded);
+            return;
+        }
+        if constexpr (LANES == 8) {
+            const auto rounded = _mm256_cvtneps_pbh(same_bits<__m256>(value));
+            std::memcpy(to, &rounded, sizeof rounded);
+            return;
+        }
+#endif
         typedef Vector<uint32_t, LANES> Bits;
         Bits bits = same_bits<Bits>(value), number = same_bits<Bits>(value == value);
         Bits rounded = (bits + 0x7fff + ((bits >> 16) & 1)) >> 16;
