@@ -2,25 +2,29 @@
 
     python benchmarks/group_convolution.py [--rounds 7] [--threads 1] [--json]
 
-Ratios are SESN's way in float32 over ours, pair by pair, so above 1 is how many times as fast; rounds alternate. With
-`--json` a line for each layer. Both compute the same function: equal to 1e-5 in float32, checked before timing.
+Ratios are SESN's way in float32 over ours, pair by pair, so above 1 is how many times as fast; rounds alternate. Both
+compute the same function: equal to 1e-5 in float32, checked before timing. The last lines are the machine's roof: what
+a large dense channels-last convolution and a large matrix product reach here. `share` is how much of that rate our
+multiplications alone would need, and so what is left to gain.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import statistics
 import time
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import torch
+import torch.nn.functional as F
+from figures import Figure, paired_ratio, show
 from sesn import SesnGroupConv2d
 from torch import Tensor, nn
 
 from hssl_ray.method import geometry
 from hssl_ray.method.groups import Group, Rotation, Scale
+from hssl_ray.method.matrix import product
 from hssl_ray.method.steerable import GroupConv2d
 
 
@@ -35,15 +39,23 @@ class Layer:
     size: int
     stride: int
     images: int
+    bars: tuple[float, float]
+    """Least ratio to SESN's way in float32: of ours in float32, and in bfloat16."""
+
+    @property
+    def name(self) -> str:
+        sizes = f"{self.in_channels}->{self.out_channels} {self.size}x{self.size}"
+        return f"{self.network} {self.group} {sizes} stride {self.stride}"
 
 
+MNIST, CIFAR = (3.0, 6.0), (4.0, 10.0)
 LAYERS = (
-    Layer("mnist_cnn", "scale", 32, 64, 29, 2, 32),
-    Layer("mnist_cnn", "scale", 64, 128, 15, 2, 32),
-    Layer("resnet20", "scale", 128, 256, 17, 2, 4),
-    Layer("resnet20", "scale", 512, 512, 9, 1, 4),
-    Layer("resnet20", "rotation", 128, 256, 17, 2, 4),
-    Layer("resnet20", "rotation", 512, 512, 9, 1, 4),
+    Layer("mnist_cnn", "scale", 32, 64, 29, 2, 32, MNIST),
+    Layer("mnist_cnn", "scale", 64, 128, 15, 2, 32, MNIST),
+    Layer("resnet20", "scale", 128, 256, 17, 2, 16, CIFAR),
+    Layer("resnet20", "scale", 512, 512, 9, 1, 16, CIFAR),
+    Layer("resnet20", "rotation", 128, 256, 17, 2, 16, CIFAR),
+    Layer("resnet20", "rotation", 512, 512, 9, 1, 16, CIFAR),
 )
 
 
@@ -94,45 +106,78 @@ def check_equal(layer: Layer) -> None:
     assert (found - expected).norm() <= 1e-5 * expected.norm(), layer
 
 
-def measure(layer: Layer, rounds: int) -> dict[str, float]:
-    """Median milliseconds and ratios."""
+def multiplications(layer: Layer) -> int:
+    """Of our way, forward and backward: nine for each pair of channels and place, three times."""
+    size = (layer.size - 1) // layer.stride + 1
+    places = layer.images * group_of(layer).lifted_order * size**2
+    return 3 * 9 * places * layer.in_channels * layer.out_channels
+
+
+def measure(layer: Layer, rounds: int, roof: dict[torch.dtype, float]) -> Iterator[Figure]:
     check_equal(layer)
     ours, theirs = pair(layer)
     plain, lifted = inputs(layer, torch.Tensor.contiguous), inputs(layer, lifted_first)
-    times: dict[str, list[float]] = {"sesn_fp32": [], "ours_fp32": [], "ours_bf16": []}
-    for _ in range(rounds + 2):
-        times["sesn_fp32"].append(seconds(theirs, *plain, torch.float32))
-        times["ours_fp32"].append(seconds(ours, *lifted, torch.float32))
-        times["ours_bf16"].append(seconds(ours, *lifted, torch.bfloat16))
-    kept = {name: values[2:] for name, values in times.items()}
-    found = {f"{name}_ms": 1e3 * statistics.median(values) for name, values in kept.items()}
-    for name in ("ours_fp32", "ours_bf16"):
-        ratios = [a / b for a, b in zip(kept["sesn_fp32"], kept[name], strict=True)]
-        found[f"{name}_ratio"] = statistics.median(ratios)
-    return found
+    times: dict[str, list[float]] = {"sesn": [], "fp32": [], "bf16": []}
+    for _ in range(rounds + 1):
+        times["sesn"].append(seconds(theirs, *plain, torch.float32))
+        times["fp32"].append(seconds(ours, *lifted, torch.float32))
+        times["bf16"].append(seconds(ours, *lifted, torch.bfloat16))
+    times = {name: values[1:] for name, values in times.items()}
+    for name, dtype, bar in zip(("fp32", "bf16"), (torch.float32, torch.bfloat16), layer.bars, strict=True):
+        spent = statistics.median(times[name])
+        yield Figure(
+            f"{layer.name}, {name}",
+            paired_ratio(times["sesn"], times[name]),
+            "x SESN",
+            bar,
+            detail={
+                "sesn_fp32_ms": 1e3 * statistics.median(times["sesn"]),
+                "ours_ms": 1e3 * spent,
+                "share": 2 * multiplications(layer) / spent / roof[dtype],
+                "images": layer.images,
+                "rounds": rounds,
+            },
+        )
+
+
+def fastest(work: Callable[[], object], operations: float) -> float:
+    """Operations a second of the fastest of some runs."""
+    taken = []
+    for _ in range(8):
+        start = time.perf_counter()
+        work()
+        taken.append(time.perf_counter() - start)
+    return operations / min(taken)
+
+
+def roofs(dtype: torch.dtype) -> tuple[float, float]:
+    """Operations a second of a large dense channels-last convolution, forward, and of a large matrix product."""
+    x = torch.randn(16, 256, 28, 28, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    kernel = torch.randn(256, 256, 3, 3, dtype=dtype).contiguous(memory_format=torch.channels_last)
+    a, b = torch.randn(2, 1536, 1536, dtype=dtype)
+    convolution = fastest(lambda: F.conv2d(x, kernel, padding=1), 2 * x.numel() * 256 * 9)
+    return convolution, fastest(lambda: product(a, b), 2 * 1536**3)
+
+
+def figures(rounds: int) -> Iterator[Figure]:
+    found = {dtype: roofs(dtype) for dtype in (torch.float32, torch.bfloat16)}
+    best = {dtype: max(rates) for dtype, rates in found.items()}
+    for layer in LAYERS:
+        yield from measure(layer, rounds, best)
+    for dtype, (convolution, matrix) in found.items():
+        name = str(dtype).removeprefix("torch.")
+        yield Figure(f"roof: dense convolution, {name}", convolution / 1e9, "GFLOP/s")
+        yield Figure(f"roof: matrix product, {name}", matrix / 1e9, "GFLOP/s")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--threads", type=int, default=1, help="of a trial's process; two trials share this machine")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    if not arguments.json:
-        print(f"torch {torch.__version__}, {arguments.threads} threads, median of {arguments.rounds}")
-        print(f"{'layer':44}{'SESN fp32 ms':>14}{'ours fp32 ms':>14}{'ratio':>7}{'ours bf16 ms':>14}{'ratio':>7}")
-    for layer in LAYERS:
-        found = measure(layer, arguments.rounds)
-        if arguments.json:
-            print(json.dumps({**asdict(layer), "threads": arguments.threads, **found}), flush=True)
-            continue
-        name = f"{layer.network} {layer.group} {layer.in_channels}->{layer.out_channels} {layer.size}x{layer.size}"
-        print(
-            f"{name:44}{found['sesn_fp32_ms']:14.1f}{found['ours_fp32_ms']:14.1f}{found['ours_fp32_ratio']:7.2f}"
-            f"{found['ours_bf16_ms']:14.1f}{found['ours_bf16_ratio']:7.2f}",
-            flush=True,
-        )
+    show("group_convolution", figures(arguments.rounds), as_json=arguments.json)
 
 
 if __name__ == "__main__":
