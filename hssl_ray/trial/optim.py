@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.eager import leave_compiler_out
 
 
 class Lars(Optimizer):
@@ -108,6 +109,7 @@ def parameter_groups(network: nn.Module, probe: nn.Module, config: TrialConfig) 
 
 def build_optimizer(network: nn.Module, probe: nn.Module, config: TrialConfig) -> Optimizer:
     """The optimiser the config names, over the network's trained parameters."""
+    leave_compiler_out()
     groups = parameter_groups(network, probe, config)
     if config.optimizer == "lars":
         return Lars(

@@ -40,13 +40,19 @@ def knn_top1(
 
     Source: Wu et al., Unsupervised feature learning via non-parametric instance discrimination, 2018.
     """
-    bank, queries = F.normalize(train.double(), dim=1), F.normalize(test.double(), dim=1)
+    bank, queries = _unit(train), _unit(test)
     votes = torch.zeros(len(test), classes, dtype=torch.float64, device=test.device)
     for rows in blocks(len(test), len(train)):
         nearest = (queries[rows] @ bank.T).topk(min(neighbours, len(train)), dim=1)
         weights = ((nearest.values - 1) / KNN_TEMPERATURE).exp()  # a common factor changes no vote
         votes[rows].scatter_add_(1, train_labels[nearest.indices], weights)
     return top1(votes, test_labels)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Rows at unit length, float64, in no more memory than that."""
+    rows = features.to(torch.float64, copy=True)
+    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-12))
 
 
 def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:

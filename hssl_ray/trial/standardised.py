@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-BLOCK = 2**24  # numbers held at once beside the features
+BLOCK = 2**22  # numbers held at once beside the features
 
 
 def blocks(count: int, width: int) -> list[slice]:
@@ -49,4 +49,4 @@ class Standardised:
 
     def like(self, features: Tensor) -> Tensor:
         """Other features in the training set's units."""
-        return (features.double() - self._mean) / self._std
+        return torch.sub(features, self._mean).div_(self._std)

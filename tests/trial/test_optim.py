@@ -2,6 +2,8 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
@@ -96,3 +98,23 @@ def test_every_trained_parameter_is_in_one_group_and_the_probe_has_its_own_rate(
     built = build_optimizer(network, network.probe, config)
     set_learning_rate(built, 0.2)
     assert [group["lr"] for group in built.param_groups] == pytest.approx([0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("prepared", [True, False], ids=["ours", "torch's own"])
+def test_an_optimiser_comes_without_the_compiler(prepared: bool) -> None:
+    """A worker process that trains never imports torch's compiler; torch's own optimiser does (negative control)."""
+    code = f"""
+import sys, torch
+from hssl_ray.trial.eager import leave_compiler_out
+if {prepared}:
+    leave_compiler_out()
+weight = torch.nn.Parameter(torch.ones(2))
+optimizer = torch.optim.AdamW([weight], foreach=True)
+weight.grad = torch.ones(2)
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(not prepared)
