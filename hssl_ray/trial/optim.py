@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hssl_ray.trial.adamw import AdamW
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.eager import leave_compiler_out
 
@@ -115,7 +116,7 @@ def build_optimizer(network: nn.Module, probe: nn.Module, config: TrialConfig) -
         return Lars(
             groups, lr=config.learning_rate, momentum=config.momentum, trust_coefficient=config.trust_coefficient
         )
-    return torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
+    return AdamW(groups, lr=config.learning_rate)
 
 
 def learning_rate(config: TrialConfig, step: int) -> float:
