@@ -6,6 +6,7 @@ nccl.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -17,7 +18,7 @@ from hssl_ray.method.layout import fold, unfold
 
 MOMENTUM = 0.1
 EPS = 1e-5
-CACHED = 2**18  # numbers
+CACHED = 65536  # numbers
 
 
 class BatchNorm(nn.Module):
@@ -66,30 +67,22 @@ class BatchNorm(nn.Module):
 def global_statistics(x: Tensor) -> tuple[Tensor, Tensor, int]:
     """Mean and biased variance (C,) of (N, C, ...) over all ranks, float64, and the number of values behind them.
 
-    One pass over x. Squares are taken about the mean of the first values, so that little cancels; ranks' batches may
-    differ in size.
+    The second moment is taken about the mean, so that nothing cancels. Ranks' batches may differ in size.
 
     Raises:
         ValueError: a single value per channel.
     """
     rows = _rows(x.detach())
-    here, blocks = len(rows), _blocks(rows)
-    centre = blocks[0].mean(0, dtype=_wide(x.dtype))
-    total = torch.zeros(2, rows.shape[1], dtype=torch.float64, device=x.device)
-    for block in blocks:
-        apart = torch.sub(block, centre)
-        total[0] += apart.sum(0)
-        total[1] += apart.square_().sum(0)
-    centre = centre.double()
-    sums = total[0] + here * centre
-    squares = total[1] + centre * (total[0] + sums)  # about zero, so that those of several ranks can be added
-    found = all_reduce_sum(torch.cat([sums, squares, sums.new_tensor([here])]))
+    here = rows.shape[0] * rows.shape[1]
+    sums = all_reduce_sum(torch.cat([_channel_sums(rows), rows.new_tensor([here], dtype=torch.float64)]))
     # A rank alone knows its count without asking the device, which would wait for it.
-    count = here if world_size() == 1 else int(found[-1].item())
+    count = here if world_size() == 1 else int(sums[-1].item())
     if count < 2:
         raise ValueError(f"batch: training needs more than one value per channel, got shape {tuple(x.shape)}")
-    mean, square = (found[:-1] / count).chunk(2)
-    return mean, (square - mean.square()).clamp_min_(0), count
+    mean = sums[:-1] / count
+    centre = mean.to(_wide(rows.dtype))
+    squares = sum(_channel_sums((block - centre).square_()) for block in _blocks(rows))
+    return mean, all_reduce_sum(torch.as_tensor(squares)) / count, count
 
 
 class _Normalise(torch.autograd.Function):
@@ -117,41 +110,44 @@ class _Normalise(torch.autograd.Function):
                 None,
                 None,
             )
-        wide = _wide(x.dtype)
-        blocks = list(zip(_blocks(_rows(x)), _blocks(_rows(grad)), strict=True))
-        sums = torch.zeros(2, len(weight), dtype=torch.float64, device=x.device)
-        for rows, grad_rows in blocks:
-            sums[0] += grad_rows.sum(0, dtype=wide)
-            sums[1] += torch.sub(rows, mean).mul_(grad_rows).sum(0)
-        grad_bias, grad_weight = sums[0], sums[1] * rstd
+        rows, grad_rows = _rows(x), _rows(grad)
+        grad_bias = _channel_sums(grad_rows)
+        products = sum(
+            _channel_sums((block - mean).mul_(grad_block))
+            for block, grad_block in zip(_blocks(rows), _blocks(grad_rows), strict=True)
+        )
+        grad_weight = products * rstd
         shared = all_reduce_sum(torch.stack([grad_bias, grad_weight])) / ctx.count
         scale = rstd * weight
-        from_x = (-shared[1] * rstd * scale).to(scale.dtype)
-        offset = ((shared[1] * rstd * mean - shared[0]) * scale).to(scale.dtype)
-        grad_x = torch.cat(
-            [
-                torch.addcmul(offset, rows.to(wide), from_x).addcmul_(grad_rows, scale).to(x.dtype)
-                for rows, grad_rows in blocks
-            ]
-        )
-        images = grad_x.view(len(x), *x.shape[2:], -1).movedim(-1, 1)
-        return images, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None, None
+        shape = [1, -1] + [1] * (x.dim() - 2)
+        from_x = (-shared[1] * rstd * scale).to(scale.dtype).view(shape)
+        offset = ((shared[1] * rstd * mean - shared[0]) * scale).to(scale.dtype).view(shape)
+        grad_x = torch.addcmul(offset, x.to(scale.dtype), from_x).addcmul_(grad, scale.view(shape)).to(x.dtype)
+        return grad_x, grad_weight.to(weight.dtype), grad_bias.to(weight.dtype), None, None, None
 
 
 def _rows(x: Tensor) -> Tensor:
-    """(N, C, ...) -> (N*P, C), P places of an image: a view of a channels-last map."""
-    return x.movedim(1, -1).flatten(0, -2)
+    """(N, C, ...) -> (N, P, C), P places of an image: a view of a channels-last map."""
+    return x.movedim(1, -1).flatten(1, -2) if x.dim() > 2 else x[:, None]
 
 
 def _wide(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _blocks(rows: Tensor) -> tuple[Tensor, ...]:
-    """Rows (R, C) in blocks that stay in a core's cache.
+def _blocks(rows: Tensor) -> Iterator[Tensor]:
+    """Rows (N, P, C) in blocks of images that stay in a core's cache, in at least float32."""
+    if rows.device.type != "cpu":
+        yield rows.to(_wide(rows.dtype))
+        return
+    for block in torch.split(rows, max(1, CACHED // (rows.shape[1] * rows.shape[2]))):
+        yield block.to(_wide(rows.dtype))
 
-    Each is summed by itself, in float32, and the sums of blocks in float64: one running float32 sum over a whole batch,
-    as torch's own BatchNorm keeps on a CPU, is off by up to 2e-5; see benchmarks/batch_norm.py.
+
+def _channel_sums(rows: Tensor) -> Tensor:
+    """Sums (C,) of (N, P, C) in float64: image by image in float32, then over images.
+
+    One running float32 sum over a whole batch, as torch's own BatchNorm keeps on a CPU, is off by up to 2e-5; see
+    benchmarks/batch_norm.py.
     """
-    size = max(1, CACHED // rows.shape[1]) if rows.device.type == "cpu" else max(1, len(rows))
-    return torch.split(rows, size)
+    return rows.sum(1, dtype=_wide(rows.dtype)).sum(0, dtype=torch.float64)
