@@ -16,11 +16,12 @@ from hssl_ray.method.networks import Network
 from hssl_ray.trial.collapse import effective_rank, feature_std
 from hssl_ray.trial.data import Images, TrialData
 from hssl_ray.trial.equivariance import equivariance_errors, relative, table
+from hssl_ray.trial.freed import give_back_freed
 from hssl_ray.trial.pairs import pair_metrics
 from hssl_ray.trial.precision import autocast
 from hssl_ray.trial.probes import knn_top1, linear_top1, top1
 from hssl_ray.trial.ranks import Ranks
-from hssl_ray.trial.ridge import ridge_top1
+from hssl_ray.trial.ridge import Ridge, ridge_top1
 from hssl_ray.trial.task import VIEWS, Task
 
 EVALUATION_BATCH = 1024
@@ -69,6 +70,7 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
     """
     network, config = task.network, task.config
     last = epoch == config.epochs
+    probes = _fit_probes(task, data, ranks) if last else None
     with autocast(config, data.test.device):
         test = representations(network, data.test, ranks, with_maps=last)
     errors = equivariance_errors(network, _first_images(data.test), every_stage=last or epoch.bit_count() == 1)
@@ -84,10 +86,8 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
         metrics |= table(errors, "equivariance")
     if config.method in VIEWS:
         metrics |= pair_metrics(task, data.test, ranks)
-    if last:
-        with autocast(config, data.train.device):
-            train = representations(network, data.train, ranks, with_maps=True)
-        metrics |= _probes(train, test, config.data.classes)
+    if probes is not None:
+        metrics |= probes.top1(test)
     return metrics
 
 
@@ -150,16 +150,33 @@ def readable_map(z: Tensor) -> Tensor:
     return (highest if side == highest.shape[-1] else F.adaptive_avg_pool2d(highest, side)).flatten(1)
 
 
-def _probes(train: Representations, test: Representations, classes: int) -> dict[str, float]:
-    """Probes trained on the training images' features, or their maps."""
-    of_maps = ridge_top1(train.give_maps(), train.labels, test.give_maps(), test.labels, classes)
-    of_features = (train.features, train.labels, test.features, test.labels, classes)
-    return {
-        "probe/ridge_top1": ridge_top1(*of_features),
-        "probe/map_ridge_top1": of_maps,
-        "probe/knn_top1": knn_top1(*of_features),
-        "probe/linear_top1": linear_top1(*of_features),
-    }
+@dataclass(frozen=True)
+class _Probes:
+    """Probes trained on the training images' features, or their maps, which are gone when they are."""
+
+    train: Representations
+    of_maps: Ridge
+    classes: int
+
+    def top1(self, test: Representations) -> dict[str, float]:
+        of_features = (self.train.features, self.train.labels, test.features, test.labels, self.classes)
+        return {
+            "probe/ridge_top1": ridge_top1(*of_features),
+            "probe/map_ridge_top1": self.of_maps.top1(test.give_maps(), test.labels),
+            "probe/knn_top1": knn_top1(*of_features),
+            "probe/linear_top1": linear_top1(*of_features),
+        }
+
+
+def _fit_probes(task: Task, data: TrialData, ranks: Ranks) -> _Probes:
+    """Before the test images go through the network, so that maps of both sets are never held together."""
+    config = task.config
+    give_back_freed()  # what training freed is in pieces that a training set's maps do not fit into
+    with autocast(config, data.train.device):
+        train = representations(task.network, data.train, ranks, with_maps=True)
+    of_maps = Ridge.fit(train.give_maps(), train.labels, config.data.classes)
+    give_back_freed()
+    return _Probes(train, of_maps, config.data.classes)
 
 
 def _first_images(images: Images) -> Tensor:

@@ -61,7 +61,7 @@ def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: 
     The penalty is the one of LOGISTIC_PENALTIES with least cross-entropy on every fifth training image, of regressions
     on the others; the weakest but one if the training set is too small to hold any out.
     """
-    units = Standardised(train)
+    units = Standardised(train).units
     x, x_test = units.like(train), units.like(test)
     held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
     chosen = LOGISTIC_PENALTIES[-2]

@@ -5,6 +5,8 @@ N images, D features, K numbers beside them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
@@ -17,6 +19,18 @@ def blocks(count: int, width: int) -> list[slice]:
     return [slice(start, start + step) for start in range(0, count, step)]
 
 
+@dataclass(frozen=True)
+class Units:
+    """Mean and deviation of every feature of a training set, (D,), float64."""
+
+    mean: Tensor
+    std: Tensor
+
+    def like(self, features: Tensor) -> Tensor:
+        """Other features in the training set's units, float64."""
+        return torch.sub(features, self.mean).div_(self.std)
+
+
 class Standardised:
     """A training set, centred and at unit deviation, whose rows are brought to float64 block by block."""
 
@@ -27,18 +41,18 @@ class Standardised:
         total = torch.zeros(self.width, dtype=torch.float64, device=train.device)
         for rows in self.blocks():
             total += train[rows].double().sum(0)
-        self._mean = total / self.count
+        mean = total / self.count
         squares = torch.zeros_like(total)
         for rows in self.blocks():
-            squares += (train[rows].double() - self._mean).square().sum(0)
+            squares += (train[rows].double() - mean).square().sum(0)
         std = (squares / (self.count - 1)).sqrt()
-        self._std = torch.where(std > 0, std, torch.ones_like(std))
+        self.units = Units(mean, torch.where(std > 0, std, torch.ones_like(std)))
 
     def blocks(self) -> list[slice]:
         return blocks(self.count, self.width)
 
     def __getitem__(self, rows: slice) -> Tensor:
-        return self.like(self._train[rows])
+        return self.units.like(self._train[rows])
 
     def across(self, y: Tensor) -> Tensor:
         """x' y, (D, K), of y (N, K)."""
@@ -46,7 +60,3 @@ class Standardised:
         for rows in self.blocks():
             total += self[rows].T @ y[rows]
         return total
-
-    def like(self, features: Tensor) -> Tensor:
-        """Other features in the training set's units."""
-        return torch.sub(features, self._mean).div_(self._std)
