@@ -14,6 +14,8 @@ from hssl_ray.trial.standardised import Standardised, blocks
 
 KNN_NEIGHBOURS = 20
 KNN_TEMPERATURE = 0.07
+KNN_BLOCKS = 8
+"""Blocks' worth of numbers held at once: the whole bank is read for every block of queries."""
 LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
 HELD_OUT = 5
@@ -42,7 +44,7 @@ def knn_top1(
     """
     bank, queries = _unit(train), _unit(test)
     votes = torch.zeros(len(test), classes, dtype=torch.float64, device=test.device)
-    for rows in blocks(len(test), len(train)):
+    for rows in blocks(len(test), len(train) // KNN_BLOCKS):
         nearest = (queries[rows] @ bank.T).topk(min(neighbours, len(train)), dim=1)
         weights = ((nearest.values - 1) / KNN_TEMPERATURE).exp()  # a common factor changes no vote
         votes[rows].scatter_add_(1, train_labels[nearest.indices], weights)

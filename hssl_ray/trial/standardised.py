@@ -10,12 +10,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-BLOCK = 2**22  # numbers held at once beside the features
+BLOCK = 2**20  # numbers held at once beside the features
 
 
 def blocks(count: int, width: int) -> list[slice]:
     """Rows 0 .. count-1 in blocks that stay within `BLOCK` numbers if each row is `width` wide."""
-    step = max(1, BLOCK // width)
+    step = max(1, BLOCK // max(1, width))
     return [slice(start, start + step) for start in range(0, count, step)]
 
 
@@ -44,7 +44,7 @@ class Standardised:
         mean = total / self.count
         squares = torch.zeros_like(total)
         for rows in self.blocks():
-            squares += (train[rows].double() - mean).square().sum(0)
+            squares += torch.sub(train[rows], mean).square_().sum(0)
         std = (squares / (self.count - 1)).sqrt()
         self.units = Units(mean, torch.where(std > 0, std, torch.ones_like(std)))
 
