@@ -37,11 +37,13 @@ class _CellMean(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, cells: Tensor) -> Tensor:
         ctx.shape, ctx.kind = cells.shape, cells.dtype
-        return cells.mean((1, 2), dtype=torch.promote_types(cells.dtype, torch.float32))
+        means: Tensor = cells.mean((1, 2), dtype=torch.promote_types(cells.dtype, torch.float32))
+        return means
 
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, grad: Tensor) -> Tensor:
         _, height, width, _ = ctx.shape
         share = (grad / (height * width)).to(ctx.kind)
-        return share[:, None, None].expand(ctx.shape).contiguous()
+        spread: Tensor = share[:, None, None].expand(ctx.shape).contiguous()
+        return spread
