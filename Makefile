@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: study test lint setup clean
+.PHONY: study test lint benchmarks setup clean
 
 setup: .venv/.ready
 
@@ -23,6 +23,9 @@ lint: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+benchmarks: setup
+	@$(BIN)/python benchmarks/all.py
 
 clean:
 	rm -rf .venv

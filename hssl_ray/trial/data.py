@@ -71,6 +71,10 @@ class Images:
         count = min(count, len(self))
         return torch.arange(count) * len(self) // count
 
+    def share(self, ranks: Ranks) -> int:
+        """How many images `in_order` gives this rank."""
+        return len(range(ranks.rank, len(self), ranks.world_size))
+
     def in_order(self, batch_size: int, ranks: Ranks) -> Iterator[Batch]:
         """This rank's share of all images, each once, in large batches, for evaluation."""
         mine = torch.arange(len(self))[ranks.rank :: ranks.world_size]

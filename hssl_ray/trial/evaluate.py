@@ -16,20 +16,22 @@ from hssl_ray.method.networks import Network
 from hssl_ray.trial.collapse import effective_rank, feature_std
 from hssl_ray.trial.data import Images, TrialData
 from hssl_ray.trial.equivariance import equivariance_errors, relative, table
+from hssl_ray.trial.freed import give_back_freed
 from hssl_ray.trial.pairs import pair_metrics
 from hssl_ray.trial.precision import autocast
 from hssl_ray.trial.probes import knn_top1, linear_top1, top1
 from hssl_ray.trial.ranks import Ranks
-from hssl_ray.trial.ridge import ridge_top1
+from hssl_ray.trial.ridge import Ridge, ridge_top1
 from hssl_ray.trial.task import VIEWS, Task
 
 EVALUATION_BATCH = 1024
-EVALUATION_NUMBERS = 2**28  # of the largest feature map in a batch, half a gigabyte in half precision
+EVALUATION_NUMBERS = {"cpu": 2**23, "cuda": 2**28}
+"""Numbers of the largest feature map in a batch. A processor is as fast on few images, and holds less; a GPU is not."""
 EQUIVARIANCE_IMAGES = 32
 LARGEST_MAP = 8192  # numbers of a map that the ridge probe reads: those of the paper's MNIST network
 
 
-@dataclass(frozen=True)
+@dataclass
 class Representations:
     """What a network makes of a split's images, in their order, on every rank."""
 
@@ -41,6 +43,12 @@ class Representations:
     """(N,)."""
     maps: Tensor | None
     """If asked for, the maximum of z over the lifted axis, flattened, (N, C*H*W), in z's own type."""
+
+    def give_maps(self) -> Tensor:
+        """The maps, which are then the caller's alone: of a whole training set they are large."""
+        assert self.maps is not None
+        maps, self.maps = self.maps, None
+        return maps
 
 
 @torch.no_grad()
@@ -62,9 +70,9 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
     """
     network, config = task.network, task.config
     last = epoch == config.epochs
+    probes = _fit_probes(task, data, ranks) if last else None
     with autocast(config, data.test.device):
         test = representations(network, data.test, ranks, with_maps=last)
-        train = representations(network, data.train, ranks, with_maps=True) if last else None
     errors = equivariance_errors(network, _first_images(data.test), every_stage=last or epoch.bit_count() == 1)
     on_map, pooled = relative(error for error in errors if error.stage == errors[-1].stage)
     metrics = {
@@ -78,8 +86,8 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
         metrics |= table(errors, "equivariance")
     if config.method in VIEWS:
         metrics |= pair_metrics(task, data.test, ranks)
-    if train is not None:
-        metrics |= _probes(train, test, config.data.classes)
+    if probes is not None:
+        metrics |= probes.top1(test)
     return metrics
 
 
@@ -87,25 +95,47 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
 def representations(network: Network, images: Images, ranks: Ranks, *, with_maps: bool = False) -> Representations:
     """What the network makes of all images. The network is put into evaluation mode."""
     network.eval()
-    features, logits, labels, maps = [], [], [], []
-    for batch in images.in_order(evaluation_batch(network.architecture, images.grid), ranks):
+    mine = images.share(ranks)
+    features, logits, labels, maps = _Rows(mine), _Rows(mine), _Rows(mine), _Rows(mine)
+    size = evaluation_batch(network.architecture, images.grid, images.device)
+    for batch in images.in_order(size, ranks):
         z = network.backbone(batch.images)
-        features.append(network.features(z).float())
-        logits.append(network.probe(z).float())
-        labels.append(batch.labels)
+        features.add(network.features(z).float())
+        logits.add(network.probe(z).float())
+        labels.add(batch.labels)
         if with_maps:
-            maps.append(readable_map(z))
+            maps.add(readable_map(z))
 
-    def whole(parts: list[Tensor]) -> Tensor:
-        return images.woven(ranks.gather(torch.cat(parts)), ranks)
+    def whole(rows: _Rows) -> Tensor:
+        return images.woven(ranks.gather(rows.take()), ranks)
 
     return Representations(whole(features), whole(logits), whole(labels), whole(maps) if with_maps else None)
 
 
-def evaluation_batch(architecture: Architecture, grid: int) -> int:
+class _Rows:
+    """Rows that come in batches, written where they stay: to put them together at the end would hold them twice."""
+
+    def __init__(self, count: int) -> None:
+        self._count = count
+        self._rows: Tensor | None = None
+        self._filled = 0
+
+    def add(self, batch: Tensor) -> None:
+        if self._rows is None:
+            self._rows = batch.new_empty(self._count, *batch.shape[1:])
+        self._rows[self._filled : self._filled + len(batch)] = batch
+        self._filled += len(batch)
+
+    def take(self) -> Tensor:
+        """All of them."""
+        assert self._rows is not None and self._filled == self._count
+        return self._rows
+
+
+def evaluation_batch(architecture: Architecture, grid: int, device: torch.device) -> int:
     """Images to evaluate at a time: as many as their largest feature map allows, EVALUATION_BATCH at most."""
     largest = max(stage.channels * stage.feature_size**2 for stage in architecture.stage_specs(grid))
-    return max(1, min(EVALUATION_BATCH, EVALUATION_NUMBERS // (largest * architecture.lifted_order)))
+    return max(1, min(EVALUATION_BATCH, EVALUATION_NUMBERS[device.type] // (largest * architecture.lifted_order)))
 
 
 def readable_map(z: Tensor) -> Tensor:
@@ -120,16 +150,33 @@ def readable_map(z: Tensor) -> Tensor:
     return (highest if side == highest.shape[-1] else F.adaptive_avg_pool2d(highest, side)).flatten(1)
 
 
-def _probes(train: Representations, test: Representations, classes: int) -> dict[str, float]:
-    """Probes trained on the training images' features, or their maps."""
-    assert train.maps is not None and test.maps is not None
-    of_features = (train.features, train.labels, test.features, test.labels, classes)
-    return {
-        "probe/ridge_top1": ridge_top1(*of_features),
-        "probe/map_ridge_top1": ridge_top1(train.maps, train.labels, test.maps, test.labels, classes),
-        "probe/knn_top1": knn_top1(*of_features),
-        "probe/linear_top1": linear_top1(*of_features),
-    }
+@dataclass(frozen=True)
+class _Probes:
+    """Probes trained on the training images' features, or their maps, which are gone when they are."""
+
+    train: Representations
+    of_maps: Ridge
+    classes: int
+
+    def top1(self, test: Representations) -> dict[str, float]:
+        of_features = (self.train.features, self.train.labels, test.features, test.labels, self.classes)
+        return {
+            "probe/ridge_top1": ridge_top1(*of_features),
+            "probe/map_ridge_top1": self.of_maps.top1(test.give_maps(), test.labels),
+            "probe/knn_top1": knn_top1(*of_features),
+            "probe/linear_top1": linear_top1(*of_features),
+        }
+
+
+def _fit_probes(task: Task, data: TrialData, ranks: Ranks) -> _Probes:
+    """Before the test images go through the network, so that maps of both sets are never held together."""
+    config = task.config
+    give_back_freed()  # what training freed is in pieces that a training set's maps do not fit into
+    with autocast(config, data.train.device):
+        train = representations(task.network, data.train, ranks, with_maps=True)
+    of_maps = Ridge.fit(train.give_maps(), train.labels, config.data.classes)
+    give_back_freed()
+    return _Probes(train, of_maps, config.data.classes)
 
 
 def _first_images(images: Images) -> Tensor:

@@ -10,7 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from hssl_ray.trial.adamw import AdamW
 from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.eager import leave_compiler_out
 
 
 class Lars(Optimizer):
@@ -108,12 +110,13 @@ def parameter_groups(network: nn.Module, probe: nn.Module, config: TrialConfig) 
 
 def build_optimizer(network: nn.Module, probe: nn.Module, config: TrialConfig) -> Optimizer:
     """The optimiser the config names, over the network's trained parameters."""
+    leave_compiler_out()
     groups = parameter_groups(network, probe, config)
     if config.optimizer == "lars":
         return Lars(
             groups, lr=config.learning_rate, momentum=config.momentum, trust_coefficient=config.trust_coefficient
         )
-    return torch.optim.AdamW(groups, lr=config.learning_rate, foreach=True)
+    return AdamW(groups, lr=config.learning_rate)
 
 
 def learning_rate(config: TrialConfig, step: int) -> float:

@@ -14,6 +14,8 @@ from hssl_ray.trial.standardised import Standardised, blocks
 
 KNN_NEIGHBOURS = 20
 KNN_TEMPERATURE = 0.07
+KNN_BLOCKS = 8
+"""Blocks' worth of numbers held at once: the whole bank is read for every block of queries."""
 LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
 HELD_OUT = 5
@@ -40,13 +42,19 @@ def knn_top1(
 
     Source: Wu et al., Unsupervised feature learning via non-parametric instance discrimination, 2018.
     """
-    bank, queries = F.normalize(train.double(), dim=1), F.normalize(test.double(), dim=1)
+    bank, queries = _unit(train), _unit(test)
     votes = torch.zeros(len(test), classes, dtype=torch.float64, device=test.device)
-    for rows in blocks(len(test), len(train)):
+    for rows in blocks(len(test), len(train) // KNN_BLOCKS):
         nearest = (queries[rows] @ bank.T).topk(min(neighbours, len(train)), dim=1)
         weights = ((nearest.values - 1) / KNN_TEMPERATURE).exp()  # a common factor changes no vote
         votes[rows].scatter_add_(1, train_labels[nearest.indices], weights)
     return top1(votes, test_labels)
+
+
+def _unit(features: Tensor) -> Tensor:
+    """Rows at unit length, float64, in no more memory than that."""
+    rows = features.to(torch.float64, copy=True)
+    return rows.div_(rows.norm(dim=1, keepdim=True).clamp_min_(1e-12))
 
 
 def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
@@ -55,7 +63,7 @@ def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: 
     The penalty is the one of LOGISTIC_PENALTIES with least cross-entropy on every fifth training image, of regressions
     on the others; the weakest but one if the training set is too small to hold any out.
     """
-    units = Standardised(train)
+    units = Standardised(train).units
     x, x_test = units.like(train), units.like(test)
     held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
     chosen = LOGISTIC_PENALTIES[-2]

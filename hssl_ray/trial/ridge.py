@@ -5,29 +5,50 @@ N images, D features, K classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from hssl_ray.trial.probes import top1
-from hssl_ray.trial.standardised import Standardised, blocks
+from hssl_ray.trial.standardised import Standardised, Units, blocks
 
 PENALTIES = torch.logspace(-6, 2, 17, dtype=torch.float64)
 """Relative to the mean eigenvalue of the standardised features' second moments."""
 
 
 def ridge_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: Tensor, classes: int) -> float:
-    """Test accuracy of ridge regression from features (N, D) onto one-hot labels, in closed form and in float64.
+    """Test accuracy of `Ridge` on features (N, D)."""
+    return Ridge.fit(train, train_labels, classes).top1(test, test_labels)
+
+
+@dataclass(frozen=True)
+class Ridge:
+    """Ridge regression from features onto one-hot labels, in closed form and in float64; the training set is gone.
 
     Features are standardised by the training set. The penalty is the one of PENALTIES with least leave-one-out error
-    on the training set, which one eigendecomposition gives for all of them; the test set chooses nothing.
+    on the training set, which one eigendecomposition gives for all of them; a test set chooses nothing.
     """
-    x = Standardised(train)
-    y = F.one_hot(train_labels, classes).double()
-    y_mean = y.mean(0)
-    weights = _weights(x, y - y_mean)
-    fits = [x.like(test[rows]) @ weights for rows in blocks(len(test), test.shape[1])]
-    return top1(torch.cat(fits) + y_mean, test_labels)
+
+    units: Units
+    weights: Tensor
+    """(D, K)."""
+    label_means: Tensor
+    """(K,)."""
+
+    @classmethod
+    def fit(cls, train: Tensor, labels: Tensor, classes: int) -> Ridge:
+        """From features (N, D) and labels (N,)."""
+        x = Standardised(train)
+        y = F.one_hot(labels, classes).double()
+        y_mean = y.mean(0)
+        return cls(x.units, _weights(x, y - y_mean), y_mean)
+
+    def top1(self, test: Tensor, labels: Tensor) -> float:
+        """Share of (N, D) features whose class is found."""
+        fits = [self.units.like(test[rows]) @ self.weights for rows in blocks(len(test), test.shape[1])]
+        return top1(torch.cat(fits) + self.label_means, labels)
 
 
 def _weights(x: Standardised, y: Tensor) -> Tensor:

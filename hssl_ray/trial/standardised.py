@@ -5,16 +5,30 @@ N images, D features, K numbers beside them.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
-BLOCK = 2**24  # numbers held at once beside the features
+BLOCK = 2**20  # numbers held at once beside the features
 
 
 def blocks(count: int, width: int) -> list[slice]:
     """Rows 0 .. count-1 in blocks that stay within `BLOCK` numbers if each row is `width` wide."""
-    step = max(1, BLOCK // width)
+    step = max(1, BLOCK // max(1, width))
     return [slice(start, start + step) for start in range(0, count, step)]
+
+
+@dataclass(frozen=True)
+class Units:
+    """Mean and deviation of every feature of a training set, (D,), float64."""
+
+    mean: Tensor
+    std: Tensor
+
+    def like(self, features: Tensor) -> Tensor:
+        """Other features in the training set's units, float64."""
+        return torch.sub(features, self.mean).div_(self.std)
 
 
 class Standardised:
@@ -27,18 +41,18 @@ class Standardised:
         total = torch.zeros(self.width, dtype=torch.float64, device=train.device)
         for rows in self.blocks():
             total += train[rows].double().sum(0)
-        self._mean = total / self.count
+        mean = total / self.count
         squares = torch.zeros_like(total)
         for rows in self.blocks():
-            squares += (train[rows].double() - self._mean).square().sum(0)
+            squares += torch.sub(train[rows], mean).square_().sum(0)
         std = (squares / (self.count - 1)).sqrt()
-        self._std = torch.where(std > 0, std, torch.ones_like(std))
+        self.units = Units(mean, torch.where(std > 0, std, torch.ones_like(std)))
 
     def blocks(self) -> list[slice]:
         return blocks(self.count, self.width)
 
     def __getitem__(self, rows: slice) -> Tensor:
-        return self.like(self._train[rows])
+        return self.units.like(self._train[rows])
 
     def across(self, y: Tensor) -> Tensor:
         """x' y, (D, K), of y (N, K)."""
@@ -46,7 +60,3 @@ class Standardised:
         for rows in self.blocks():
             total += self[rows].T @ y[rows]
         return total
-
-    def like(self, features: Tensor) -> Tensor:
-        """Other features in the training set's units."""
-        return (features.double() - self._mean) / self._std

@@ -70,7 +70,7 @@ def train_trial(
     at_start = measure_start(network, data) if done == 0 else {}
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
-        losses = _train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks)
+        losses = train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks)
         trained = time.perf_counter()
         metrics = {
             "epoch": float(epoch + 1),
@@ -97,7 +97,7 @@ def train_trial(
         report(metrics, committed)
 
 
-def _train_epoch(
+def train_epoch(
     step_module: nn.Module,
     task: Task,
     optimizer: torch.optim.Optimizer,

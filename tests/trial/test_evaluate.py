@@ -15,7 +15,14 @@ from hssl_ray.study.metrics import EPOCH_METRICS, METRICS, TABLES
 from hssl_ray.trial import data as trial_data
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import Images, open_trial_data
-from hssl_ray.trial.evaluate import LARGEST_MAP, evaluate, evaluation_batch, measure_start, readable_map
+from hssl_ray.trial.evaluate import (
+    LARGEST_MAP,
+    evaluate,
+    evaluation_batch,
+    measure_start,
+    readable_map,
+    representations,
+)
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import Task
 
@@ -117,9 +124,22 @@ def test_a_map_too_large_for_the_ridge_probe_is_averaged_to_the_finest_grid_that
 
 
 def test_a_batch_to_evaluate_fits_the_network() -> None:
-    """Half a gigabyte for the largest map, whatever the network: all of MNIST's 1,024, fewer of a ResNet's."""
+    """So many numbers of the largest map, whatever the network: on a GPU all of MNIST's 1,024, fewer of a ResNet's; on
+    a processor, where a batch is no faster for being large, fewer still.
+    """
     small, large = TrialConfig(group="scale"), TrialConfig(group="scale", dataset="cifar10", backbone="resnet20")
-    assert evaluation_batch(small.architecture, small.grid) == 1024
-    batch = evaluation_batch(large.architecture, large.grid)
-    assert 200 < batch < 400
-    assert batch * 6 * 128 * 33**2 <= 2**28 < (batch + 1) * 6 * 128 * 33**2
+    gpu, cpu = torch.device("cuda"), torch.device("cpu")
+    assert evaluation_batch(small.architecture, small.grid, gpu) == 1024
+    for device, most in ((gpu, 2**28), (cpu, 2**23)):
+        batch = evaluation_batch(large.architecture, large.grid, device)
+        assert batch * 6 * 128 * 33**2 <= most < (batch + 1) * 6 * 128 * 33**2
+    assert 10 <= evaluation_batch(large.architecture, large.grid, cpu) < 20
+
+
+def test_maps_are_handed_over_not_shared() -> None:
+    """The largest thing an evaluation holds is gone when its one reader is done with it."""
+    trial = config(epochs=1)
+    data = open_trial_data(trial, torch.device("cpu"))
+    found = representations(build_network(trial), data.test, Ranks(0, 1), with_maps=True)
+    assert found.maps is not None and len(found.give_maps()) == len(data.test)
+    assert found.maps is None

@@ -2,11 +2,14 @@
 
 import itertools
 import math
+import subprocess
+import sys
 
 import pytest
 import torch
 from torch import Tensor, nn
 
+from hssl_ray.trial.adamw import AdamW
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.optim import Lars, build_optimizer, learning_rate, parameter_groups, set_learning_rate
 
@@ -96,3 +99,49 @@ def test_every_trained_parameter_is_in_one_group_and_the_probe_has_its_own_rate(
     built = build_optimizer(network, network.probe, config)
     set_learning_rate(built, 0.2)
     assert [group["lr"] for group in built.param_groups] == pytest.approx([0.2, 0.2, 0.1])
+
+
+@pytest.mark.parametrize("prepared", [True, False], ids=["ours", "torch's own"])
+def test_an_optimiser_comes_without_the_compiler(prepared: bool) -> None:
+    """A worker process that trains never imports torch's compiler; torch's own optimiser does (negative control)."""
+    code = f"""
+import sys, torch
+from hssl_ray.trial.adamw import AdamW
+from hssl_ray.trial.eager import leave_compiler_out
+weight = torch.nn.Parameter(torch.ones(2))
+if {prepared}:
+    leave_compiler_out()
+    optimizer = AdamW([weight], lr=0.1)
+else:
+    optimizer = torch.optim.AdamW([weight], lr=0.1, foreach=True)
+weight.grad = torch.ones(2)
+optimizer.step()
+optimizer.zero_grad()
+optimizer.load_state_dict(optimizer.state_dict())
+print("torch._dynamo" in sys.modules)
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == str(not prepared)
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.1])
+def test_adamw_is_torchs_to_the_bit(decay: float) -> None:
+    """Weights and state, and each can go on from the other's state."""
+    start = [torch.randn(4, 3, generator=torch.Generator().manual_seed(n)) for n in range(3)]
+    ours, theirs = ([nn.Parameter(w.clone()) for w in start] for _ in range(2))
+    optimizers: list[torch.optim.Optimizer] = [
+        AdamW(ours, lr=0.01, weight_decay=decay),
+        torch.optim.AdamW(theirs, lr=0.01, weight_decay=decay, foreach=True),
+    ]
+    for step in range(5):
+        for weights, optimizer in zip((ours, theirs), optimizers, strict=True):
+            for weight in weights:
+                weight.grad = weight.detach().cos() * (step + 1)
+            optimizer.step()
+        if step == 2:
+            states = [optimizer.state_dict()["state"] for optimizer in optimizers]
+            for optimizer, state in zip(optimizers, reversed(states), strict=True):
+                optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for mine, other, begun in zip(ours, theirs, start, strict=True):
+        assert torch.equal(mine, other)
+        assert not torch.equal(mine, begun)
