@@ -5,7 +5,7 @@ from __future__ import annotations
 import typer
 
 from hssl_ray.cli.compare import JSON, SET, STUDY
-from hssl_ray.cli.errors import DATA, INVALID
+from hssl_ray.cli.codes import DATA, INVALID
 
 
 def similarity(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
