@@ -23,12 +23,12 @@ def compare(study: STUDY, json: JSON = False, markdown: MARKDOWN = False, overri
     # Imported here so that other commands start without pyarrow and scipy.
     from hssl_ray.cli.printed import console, print_notes, print_tables
     from hssl_ray.cli.programs import again
-    from hssl_ray.cli.readers import question_of, read_study
+    from hssl_ray.cli.readers import compared_metrics, question_of, read_study
     from hssl_ray.data.home import home
     from hssl_ray.report import compare as comparing
     from hssl_ray.report import wording
 
-    reading = read_study(study, overrides or (), home())
+    reading = read_study(study, overrides or (), home(), compared_metrics)
     comparison = comparing.compare(reading.results, question_of(reading.study))
     if json:
         typer.echo(comparison.to_json())

@@ -19,7 +19,7 @@ def status(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
     from hssl_ray.data.home import home
     from hssl_ray.report.progress import progress
 
-    reading = read_study(study, overrides or (), home())
+    reading = read_study(study, overrides or (), home(), lambda study: ("epoch",))
     counted = progress(reading.results, reading.study.study)
     if json:
         typer.echo(counted.to_json())
