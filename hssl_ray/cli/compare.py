@@ -23,7 +23,8 @@ def compare(study: STUDY, json: JSON = False, markdown: MARKDOWN = False, overri
     # Imported here so that other commands start without pyarrow and scipy.
     from hssl_ray.cli.printed import console, print_notes, print_tables
     from hssl_ray.cli.programs import again
-    from hssl_ray.cli.readers import compared_metrics, question_of, read_study
+    from hssl_ray.cli.questions import question_of
+    from hssl_ray.cli.readers import compared_metrics, read_study
     from hssl_ray.data.home import home
     from hssl_ray.report import compare as comparing
     from hssl_ray.report import wording

@@ -13,7 +13,8 @@ from rich.console import Console
 from hssl_ray.cli.pages import write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
-from hssl_ray.cli.readers import leading_comment, question_of, read_study
+from hssl_ray.cli.questions import question_of
+from hssl_ray.cli.readers import leading_comment, read_study
 from hssl_ray.report import wording
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.study.results import history_table

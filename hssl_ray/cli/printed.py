@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hssl_ray.report.wording import TextTable
+from hssl_ray.report.text_table import TextTable
 
 WIDE = 1000  # columns of a pipe
 GAP = 2

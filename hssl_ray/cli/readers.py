@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from hssl_ray.report.comparison import Question
 from hssl_ray.study.ledger import read_history
 from hssl_ray.study.results import table_of
 from hssl_ray.study.spec import Study, load_study
@@ -67,6 +65,9 @@ def join(study: Study, found: pa.Table) -> Reading:
     known = set(found["trial_id"].to_pylist())
     kept = found
     if study.search is None:
+        # Imported here: a finished study needs none of it.
+        import pyarrow.compute as pc
+
         kept = found.filter(pc.is_in(found["trial_id"], pa.array(list(planned), pa.string())))
     missing = [
         trial.config.model_dump(mode="json")
@@ -79,22 +80,6 @@ def join(study: Study, found: pa.Table) -> Reading:
         [{name: row.get(name) for name in found.column_names} for row in missing], found.schema
     )
     return Reading(study, pa.concat_tables([kept, added]), stale=found.num_rows - kept.num_rows)
-
-
-def question_of(study: Study) -> Question:
-    """The study's `compare` section as the question a comparison answers."""
-    asked, search = study.compare, study.search
-    return Question(
-        study=study.study,
-        baseline=asked.baseline,
-        against=asked.against,
-        metric=asked.metric,
-        margin=asked.margin,
-        confidence=asked.confidence,
-        sampled=tuple(search.space) if search else (),
-        search_metric=search.metric if search else None,
-        maximize=search.goal == "maximize" if search else True,
-    )
 
 
 def leading_comment(path: Path) -> str:

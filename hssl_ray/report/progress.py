@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hssl_ray.report.wording import NOTHING, TextTable
+from hssl_ray.report.text_table import NOTHING, TextTable
 
 SCHEMA = "hssl-ray/status/1"
 STATES = ("finished", "running", "planned", "pruned", "diverged", "failed", "killed")

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
 from hssl_ray.report.statistics import Interval, Summary
+from hssl_ray.report.text_table import NOTHING, TextTable
 
 METHOD_NAMES = {"a_ssl": "A-SSL", "f_ssl": "F-SSL", "h_ssl": "H-SSL", "frozen": "frozen", "supervised": "supervised"}
-NOTHING = "–"
 KINDS = {
     "equivalent": "equivalent",
     "both": "different, but by less than the margin,",
@@ -21,19 +21,6 @@ KINDS = {
     "undecided": "undecided",
     "unanswered": "without an answer",
 }
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table whose cells are plain text. `strong` are the cells (row, column) to stand out, where there is a way."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[tuple[int, int]] = frozenset()
-
-    def __post_init__(self) -> None:
-        assert all(len(row) == len(self.header) for row in self.rows), self.title
 
 
 @dataclass(frozen=True)

@@ -136,9 +136,7 @@ class History:
             case kind:
                 raise LedgerError(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray")
 
-    def plan(
-        self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str]
-    ) -> None:
+    def plan(self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str]) -> None:
         """`planned`, its trials as they are."""
         self.digest, self.study = digest, study
         self.planned, self.searches = tuple(trials), frozenset(searches)
@@ -248,9 +246,7 @@ class Ledger:
             return
         trials, searches = tuple(trials), sorted(searches)
         rows = [_plain(trial) for trial in trials]
-        self._log.append(
-            {"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": searches}
-        )
+        self._log.append({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": searches})
         self.history.plan(digest, study, trials, searches)
 
     def sampled(self, sample: Sample) -> None:

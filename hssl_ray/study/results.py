@@ -8,6 +8,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from hssl_ray.study import columns
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import History, Outcome, read_history, running_driver
 from hssl_ray.study.spec import PlannedTrial
@@ -47,7 +48,7 @@ def table_of(history: History, home: Path, study: str) -> pa.Table:
     trials = list(history.trials().values())
     outcomes = [history.outcomes.get(trial.trial_id) for trial in trials]
     states = [_state(trial, history, outcome, alive) for trial, outcome in zip(trials, outcomes, strict=True)]
-    columns: dict[str, list[Any]] = {
+    values: dict[str, list[Any]] = {
         "trial_id": [trial.trial_id for trial in trials],
         "name": [trial.name for trial in trials],
         "study": [study] * len(trials),
@@ -60,14 +61,15 @@ def table_of(history: History, home: Path, study: str) -> pa.Table:
         ],
         "seconds": [None if outcome is None else outcome.seconds for outcome in outcomes],
     }
-    for name in results_schema().names:
-        if name not in columns:
-            columns[name] = [getattr(trial.config, name) for trial in trials]
     schema = results_schema()
-    table = pa.table({name: columns[name] for name in schema.names}, schema=schema)
+    for name in schema.names:
+        if name not in values:
+            values[name] = [getattr(trial.config, name) for trial in trials]
+    table = columns.table(values, schema)
     measured = [_metrics(home, trial, history, outcome) for trial, outcome in zip(trials, outcomes, strict=True)]
     for metric in sorted(set().union(*measured)):
-        table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))
+        found = columns.column([metrics.get(metric) for metrics in measured], pa.float64())
+        table = table.append_column(pa.field(metric, pa.float64()), found)
     return table
 
 

@@ -15,7 +15,8 @@ from typer.testing import CliRunner, Result
 
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.programs import again
-from hssl_ray.cli.readers import leading_comment, question_of, read_study
+from hssl_ray.cli.questions import question_of
+from hssl_ray.cli.readers import leading_comment, read_study
 from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
