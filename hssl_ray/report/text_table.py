@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 NOTHING = "–"
+MOST_ROWS = 50
+"""Rows that a table has on a terminal unless all are asked for."""
 
 
 @dataclass(frozen=True)
