@@ -89,3 +89,18 @@ def test_reading_commands_start_without_the_heavy_libraries() -> None:
     code = "import sys, json, hssl_ray.cli; print(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
     out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert not {"torch", "ray", "mlflow", "optuna", "scipy", "matplotlib"} & set(json.loads(out))
+
+
+def test_help_starts_without_the_studys_models() -> None:
+    """`--help` loads no pydantic and no YAML; a plan does, so the check can fail."""
+    code = (
+        "import sys, json, hssl_ray.cli as c\n"
+        "sys.argv = ['hssl-ray', *sys.argv[1:]]\n"
+        "try:\n    c.main()\nexcept SystemExit:\n    pass\n"
+        "sys.stderr.write(json.dumps(sorted({n.split('.')[0] for n in sys.modules})))"
+    )
+    loaded = {}
+    for command in ("--help", "schema"):
+        done = subprocess.run([sys.executable, "-c", code, command], capture_output=True, text=True, check=True)
+        loaded[command] = {"pydantic", "ruamel"} & set(json.loads(done.stderr))
+    assert loaded == {"--help": set(), "schema": {"pydantic", "ruamel"}}

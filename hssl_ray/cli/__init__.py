@@ -55,11 +55,12 @@ app.add_typer(basis_app, name="basis")
 
 def main() -> None:
     """Entry point: errors meant for people are one line and an exit code, never a traceback."""
-    from hssl_ray.cli.errors import exit_code
-
     try:
         app()
     except Exception as error:
+        # Imported here: it knows the errors of every room, and a command that ends well needs none of them.
+        from hssl_ray.cli.errors import exit_code
+
         code = exit_code(error)
         if code is None:
             raise

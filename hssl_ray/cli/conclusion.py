@@ -13,8 +13,9 @@ from rich.console import Console
 from hssl_ray.cli.pages import write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
-from hssl_ray.cli.readers import leading_comment, question_of, read_study
-from hssl_ray.report import wording
+from hssl_ray.cli.questions import question_of
+from hssl_ray.cli.readers import leading_comment, read_study
+from hssl_ray.report.abridged import shown
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.study.results import history_table
 from hssl_ray.study.tracked import Provenance
@@ -28,9 +29,10 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
     reading = read_study(path, overrides, home)
     comparison = compare(reading.results, question_of(reading.study))
     to.print()
-    print_tables(to, wording.tables(comparison))
-    to.print(wording.headline(comparison), style="bold")
-    print_notes(to, [*wording.notes(comparison), *reading.notes()])
+    said = shown(comparison)
+    print_tables(to, said.tables)
+    to.print(said.headline, style="bold")
+    print_notes(to, [*said.notes, *reading.notes()])
 
     tracker.flush(FLUSH_SECONDS)  # so that it knows the addresses below
     commands = _next_commands(path, overrides, tracker)
@@ -38,7 +40,7 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
     history = history_table(home, reading.study.study)
     tracker.write_cells(cell_curves(history, reading.study.compare.confidence), comparison.verdicts())
     tracker.write_summary(
-        wording.markdown(comparison),
+        said.markdown(),
         {"report.html": page.read_bytes(), "comparison.json": comparison.to_json().encode()},
     )
     to.print(f"\nPage: {page}", soft_wrap=True)

@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
-from rich.table import Table
 
 from hssl_ray.data.catalog import CATALOG, DatasetName
 
@@ -60,7 +58,10 @@ def prepare_command(
 @app.command("list")
 def list_command(as_json: Json = False) -> None:
     """List the data sets and where they are."""
-    # It imports pyarrow; `--help` should not wait for that.
+    # They import pyarrow and rich; `--help` and commands that print JSON should not wait for that.
+    from rich.console import Console
+    from rich.table import Table
+
     from hssl_ray.data.inventory import inventory
 
     entries = inventory()

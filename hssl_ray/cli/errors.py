@@ -2,18 +2,12 @@
 
 from __future__ import annotations
 
+from hssl_ray.cli.codes import DATA, INCOMPATIBLE, INVALID
 from hssl_ray.data.errors import DataError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
 from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError
-
-UNEXPECTED = 1
-INVALID = 2
-DATA = 3
-SOME_FAILED = 4
-NOT_SYNCED = 5
-INCOMPATIBLE = 6
 
 
 def exit_code(error: Exception) -> int | None:

@@ -9,7 +9,8 @@ from importlib.metadata import version
 from pathlib import Path
 
 from hssl_ray.cli.programs import again
-from hssl_ray.cli.readers import leading_comment, question_of, read_study
+from hssl_ray.cli.questions import question_of
+from hssl_ray.cli.readers import leading_comment, read_study
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.files import replacing
 from hssl_ray.data.manifest import parquet_directory, read_manifest

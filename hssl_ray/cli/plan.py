@@ -9,13 +9,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from hssl_ray.cli.codes import INVALID
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from hssl_ray.study.forecast import Forecast
     from hssl_ray.study.spec import Study
 
-INVALID = 2
 _MOST_ROWS = 50
 _PIPE_WIDTH = 200  # columns of a pipe or a file, where nothing should be folded
 

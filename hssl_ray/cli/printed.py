@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from hssl_ray.report.wording import TextTable
+from hssl_ray.report.text_table import TextTable
 
 WIDE = 1000  # columns of a pipe
 GAP = 2
@@ -31,7 +31,8 @@ def print_tables(to: Console, tables: Sequence[TextTable]) -> None:
             shown.add_column(Text(name if fits else textwrap.fill(name, max(width, 7))), overflow="fold")
         for row in table.rows:
             shown.add_row(*(Text(cell) for cell in row))
-        to.print(Text(table.title, style="bold"), shown, "", sep="\n")
+        below = (Text(table.left_out), "") if table.left_out else ("",)
+        to.print(Text(table.title, style="bold"), shown, *below, sep="\n")
 
 
 def print_notes(to: Console, notes: Sequence[str]) -> None:

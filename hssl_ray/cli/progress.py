@@ -38,6 +38,7 @@ class StudyProgress:
         self._whole: TaskID | None = None
         self._rows: dict[str, TaskID] = {}
         self._shares: dict[str, float] = {}  # of each trial, how much is done
+        self._done = 0.0  # their sum
         self._ended: set[str] = set()
         self._planned = self._before = 0  # trials of the study; those of them that were done when it opened
         self._began = time.monotonic()
@@ -53,7 +54,7 @@ class StudyProgress:
     def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
         if outcome is not None and outcome.state in ("finished", "pruned", "diverged"):
             self._before += 1
-            self._shares[planned.trial_id] = 1.0
+            self._share(planned, 1.0)
             self._ended.add(planned.trial_id)
             self._show_whole()
 
@@ -66,7 +67,7 @@ class StudyProgress:
             self._console.print(f"{planned.name}: started")
 
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
-        self._shares[planned.trial_id] = record.epoch / planned.config.epochs
+        self._share(planned, record.epoch / planned.config.epochs)
         if (row := self._rows.get(planned.trial_id)) is not None:
             detail = " ".join(
                 f"{name.split('/')[1]} {record.metrics[name]:.3g}"
@@ -78,7 +79,7 @@ class StudyProgress:
             self._show_whole()
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
-        self._shares[planned.trial_id] = 1.0
+        self._share(planned, 1.0)
         self._ended.add(planned.trial_id)
         if (row := self._rows.pop(planned.trial_id, None)) is not None:
             self._bars.remove_task(row)
@@ -95,12 +96,16 @@ class StudyProgress:
     def study_closed(self, summary: Summary) -> None:
         self._bars.stop()
 
+    def _share(self, planned: PlannedTrial, share: float) -> None:
+        self._done += share - self._shares.get(planned.trial_id, 0.0)
+        self._shares[planned.trial_id] = share
+
     def _show_whole(self) -> None:
         if self._whole is not None:
             detail = f"{len(self._ended)}/{self._planned} trials"
-            self._bars.update(self._whole, completed=sum(self._shares.values()), detail=detail)
+            self._bars.update(self._whole, completed=self._done, detail=detail)
 
     def _time_left(self) -> str:
-        done, seconds = sum(self._shares.values()) - self._before, time.monotonic() - self._began
+        done, seconds = self._done - self._before, time.monotonic() - self._began
         left = self._planned - self._before - done
         return f"{seconds:.0f} s" + (f", about {seconds / done * left:.0f} s left" if done and left > 0 else "")

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
-import pyarrow.compute as pc
 
-from hssl_ray.report.comparison import Question
-from hssl_ray.study.results import results_table
+from hssl_ray.study.ledger import read_history
+from hssl_ray.study.results import table_of
 from hssl_ray.study.spec import Study, load_study
 
 EDITOR = "# yaml-language-server:"  # a line for editors, not for people
@@ -30,14 +29,31 @@ class Reading:
         return [f"{self.stale} trials of an earlier version of the study file are left out"] if self.stale else []
 
 
-def read_study(path: Path, overrides: Sequence[str], home: Path) -> Reading:
+def read_study(
+    path: Path,
+    overrides: Sequence[str],
+    home: Path,
+    metrics: Callable[[Study], Collection[str]] | None = None,
+) -> Reading:
     """The study file and its results; trials that were never started have the state `planned`.
+
+    Args:
+        metrics: the only metrics that are wanted of a study; None for all.
 
     Raises:
         StudyError: the file is missing or broken.
     """
     study = load_study(path, overrides, large=True)  # reading costs nothing, whatever the number of trials
-    return join(study, results_table(home, study.study))
+    history = read_history(home, study.study, None if metrics is None else metrics(study))
+    found = table_of(history, home, study.study)
+    if history.digest == study.digest and study.search is None:
+        return Reading(study, found, stale=0)  # the ledger's plan is the file's; it need not be made again
+    return join(study, found)
+
+
+def compared_metrics(study: Study) -> set[str]:
+    """What a comparison reads."""
+    return {study.compare.metric} | ({study.search.metric} if study.search else set())
 
 
 def join(study: Study, found: pa.Table) -> Reading:
@@ -49,6 +65,9 @@ def join(study: Study, found: pa.Table) -> Reading:
     known = set(found["trial_id"].to_pylist())
     kept = found
     if study.search is None:
+        # Imported here: a finished study needs none of it.
+        import pyarrow.compute as pc
+
         kept = found.filter(pc.is_in(found["trial_id"], pa.array(list(planned), pa.string())))
     missing = [
         trial.config.model_dump(mode="json")
@@ -61,22 +80,6 @@ def join(study: Study, found: pa.Table) -> Reading:
         [{name: row.get(name) for name in found.column_names} for row in missing], found.schema
     )
     return Reading(study, pa.concat_tables([kept, added]), stale=found.num_rows - kept.num_rows)
-
-
-def question_of(study: Study) -> Question:
-    """The study's `compare` section as the question a comparison answers."""
-    asked, search = study.compare, study.search
-    return Question(
-        study=study.study,
-        baseline=asked.baseline,
-        against=asked.against,
-        metric=asked.metric,
-        margin=asked.margin,
-        confidence=asked.confidence,
-        sampled=tuple(search.space) if search else (),
-        search_metric=search.metric if search else None,
-        maximize=search.goal == "maximize" if search else True,
-    )
 
 
 def leading_comment(path: Path) -> str:

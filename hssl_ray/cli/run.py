@@ -8,8 +8,8 @@ from typing import Annotated
 
 import typer
 
+from hssl_ray.cli.codes import NOT_SYNCED, SOME_FAILED
 from hssl_ray.cli.compare import SET, STUDY
-from hssl_ray.cli.errors import NOT_SYNCED, SOME_FAILED
 
 SYNC_SECONDS = 60.0
 

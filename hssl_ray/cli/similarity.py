@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import typer
 
+from hssl_ray.cli.codes import DATA, INVALID
 from hssl_ray.cli.compare import JSON, SET, STUDY
-from hssl_ray.cli.errors import DATA, INVALID
 
 
 def similarity(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
@@ -17,7 +17,8 @@ def similarity(study: STUDY, json: JSON = False, overrides: SET = None) -> None:
     # Imported here so that other commands start without torch.
     from hssl_ray.cli.printed import console, print_notes, print_tables
     from hssl_ray.cli.programs import again
-    from hssl_ray.cli.readers import question_of, read_study
+    from hssl_ray.cli.questions import question_of
+    from hssl_ray.cli.readers import read_study
     from hssl_ray.data.home import home
     from hssl_ray.report import similarity as comparing
 

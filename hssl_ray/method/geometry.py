@@ -206,6 +206,7 @@ def scale_translation(
     return Geometry("scale_translation", Window(tuple(scales)), Grid(feature_size, metric))
 
 
+@lru_cache(maxsize=256)
 def geometry(name: GroupName, feature_size: int, metric: DistanceMetric | None = None) -> Geometry:
     """The group named in a study file, on a network whose last feature map has `feature_size` cells a side.
 

@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.report.comparison import Comparison
-from hssl_ray.report.wording import NOTHING, TextTable, method_name
+from hssl_ray.report.text_table import NOTHING, TextTable
+from hssl_ray.report.wording import method_name
 
 SPEED = "perf/images_per_second"
 HEALTH = {

@@ -24,7 +24,8 @@ from hssl_ray.report.figures import (
     seed_figure,
 )
 from hssl_ray.report.progress import progress
-from hssl_ray.report.wording import NOTHING, Scale, TextTable
+from hssl_ray.report.text_table import NOTHING, TextTable
+from hssl_ray.report.wording import Scale
 from hssl_ray.trial.config import TrialConfig
 
 DRAWN = 8  # pairs with figures of their own; the tables and the first figure have all

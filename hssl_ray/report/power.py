@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from functools import cache
+from functools import cache, lru_cache
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import chdtri, ndtr, stdtrit
+from scipy.special import chdtri, ndtr
 
-from hssl_ray.report.statistics import Difference
+from hssl_ray.report.statistics import Difference, t_quantile
 
 Outcome = Literal["equivalent", "different", "decided"]
 Floats = NDArray[np.float64]
@@ -39,18 +39,19 @@ def power(
         return 0.0
     freedom = (n - 1) * freedom_per_seed
     true_error = max(spread / math.sqrt(n), 1e-12 * margin)  # no spread at all: the limit of a small one
-    quantiles, weights = _quadrature()
-    errors = true_error * np.sqrt(chdtri(freedom, quantiles) / freedom)
-    inner = margin - stdtrit(freedom, confidence) * errors
-    outer = stdtrit(freedom, (1 + confidence) / 2) * errors
-    equivalent = _inside(inner, true_difference, true_error)
-    different = 1 - _inside(outer, true_difference, true_error)
-    chances = {
-        "equivalent": equivalent,
-        "different": different,
-        "decided": np.where(inner >= outer, 1.0, equivalent + different),
-    }
-    return float(weights @ chances[outcome])
+    _, weights = _quadrature()
+    errors = true_error * _spreads(freedom)
+    inner = margin - t_quantile(confidence, freedom) * errors
+    outer = t_quantile((1 + confidence) / 2, freedom) * errors
+    match outcome:
+        case "equivalent":
+            chances = _inside(inner, true_difference, true_error)
+        case "different":
+            chances = 1 - _inside(outer, true_difference, true_error)
+        case "decided":
+            either = _inside(inner, true_difference, true_error) + (1 - _inside(outer, true_difference, true_error))
+            chances = np.where(inner >= outer, 1.0, either)
+    return float(weights @ chances)
 
 
 def seeds_needed(
@@ -100,6 +101,14 @@ def _inside(half_width: Floats, mean: float, deviation: float) -> Floats:
     """P(|D| < half_width) for D normal; 0 where the width is negative."""
     inside: Any = ndtr((half_width - mean) / deviation) - ndtr((-half_width - mean) / deviation)
     return np.where(half_width > 0, inside, 0.0)
+
+
+@lru_cache(maxsize=1024)
+def _spreads(freedom: float) -> Floats:
+    """Estimated over true standard error at the quadrature's nodes; pairs of one study ask for the same freedoms."""
+    quantiles, _ = _quadrature()
+    spreads: Floats = np.sqrt(chdtri(freedom, quantiles) / freedom)
+    return spreads
 
 
 @cache

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from hssl_ray.report.wording import NOTHING, TextTable
+from hssl_ray.report.text_table import MOST_ROWS, NOTHING, TextTable
 
 SCHEMA = "hssl-ray/status/1"
 STATES = ("finished", "running", "planned", "pruned", "diverged", "failed", "killed")
@@ -66,22 +66,44 @@ class Progress:
         }
         return json.dumps(data, indent=2, allow_nan=False)
 
-    def tables(self) -> list[TextTable]:
-        """Cells by state; then what broke, if anything did."""
-        used = [state for state in STATES if self.states.get(state)]
-        running = ("running at epoch",) if "running" in used else ()
-        rows = tuple(
-            (cell.name, *(str(cell.states.get(state, 0)) for state in used), *(_epochs(cell) for _ in running))
-            for cell in self.cells
-        )
-        shown = [TextTable("Cells", ("cell", *used, *running), rows)]
+    def tables(self, *, everything: bool = False) -> list[TextTable]:
+        """Cells by state; then what broke, if anything did.
+
+        Of more than `MOST_ROWS` cells those alike are counted together, and no more broken trials are listed, unless
+        everything is asked for.
+        """
+        most = None if everything else MOST_ROWS
+        shown = [self._each_cell() if everything or len(self.cells) <= MOST_ROWS else self._cells_alike()]
         if self.broken:
             broken = tuple(
                 (row["name"], row["state"], str(row["attempt"]), row["reason"] or NOTHING, row["trial_id"])
-                for row in self.broken
+                for row in self.broken[:most]
             )
-            shown.append(TextTable("Ended badly", ("trial", "state", "attempt", "reason", "id"), broken))
+            header = ("trial", "state", "attempt", "reason", "id")
+            shown.append(TextTable("Ended badly", header, broken, left_out=_left_out(len(self.broken) - len(broken))))
         return shown
+
+    @property
+    def _used(self) -> list[str]:
+        return [state for state in STATES if self.states.get(state)]
+
+    def _each_cell(self) -> TextTable:
+        running = ("running at epoch",) if "running" in self._used else ()
+        rows = tuple(
+            (cell.name, *(str(cell.states.get(state, 0)) for state in self._used), *(_epochs(cell) for _ in running))
+            for cell in self.cells
+        )
+        return TextTable("Cells", ("cell", *self._used, *running), rows)
+
+    def _cells_alike(self) -> TextTable:
+        """How many cells have how many trials in which state: the commonest first."""
+        alike: dict[tuple[int, ...], list[str]] = {}
+        for cell in self.cells:
+            alike.setdefault(tuple(cell.states.get(state, 0) for state in self._used), []).append(cell.name)
+        groups = sorted(alike.items(), key=lambda group: -len(group[1]))[:MOST_ROWS]
+        rows = tuple((f"{len(names):,}", *map(str, counts), names[0]) for counts, names in groups)
+        left_out = f"{len(self.cells):,} cells; --all lists each"
+        return TextTable("Cells alike, trials of each", ("cells", *self._used, "the first"), rows, left_out=left_out)
 
 
 def progress(results: pa.Table, study: str) -> Progress:
@@ -105,6 +127,10 @@ def progress(results: pa.Table, study: str) -> Progress:
         ),
         seconds=sum(row["seconds"] or 0.0 for row in rows),
     )
+
+
+def _left_out(more: int) -> str:
+    return f"... and {more:,} more; --all lists them" if more else ""
 
 
 def _states(rows: list[dict[str, Any]]) -> dict[str, int]:

@@ -6,9 +6,9 @@ Only `scipy.special` is imported: it has the same t distribution as `scipy.stats
 from __future__ import annotations
 
 import math
-import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Literal
 
 from scipy.special import stdtr, stdtrit
@@ -93,15 +93,39 @@ class Difference:
 def summarise(values: Sequence[float]) -> Summary:
     """Mean and standard deviation over seeds. The sums are exact, so equal values have deviation 0, not 1e-17.
 
+    Both are the floats of `statistics.mean` and `statistics.stdev`, which come by way of fractions and take twenty
+    times as long: a study may have thousands of cells.
+
     Raises:
         ValueError: no values, or one that is not finite.
     """
     values = [float(v) for v in values]
     if not values:
         raise ValueError("values: at least one is needed, got none")
-    if not all(math.isfinite(v) for v in values):
+    if not all(map(math.isfinite, values)):
         raise ValueError(f"values: must be finite, got {values}")
-    return Summary(statistics.mean(values), statistics.stdev(values) if len(values) > 1 else None, len(values))
+    ratios = [value.as_integer_ratio() for value in values]
+    unit = max(below for _, below in ratios)  # powers of two, so the largest is a multiple of all
+    steps = [above * (unit // below) for above, below in ratios]
+    n, total = len(steps), sum(steps)
+    mean = total / (n * unit)  # of two integers, so rounded once
+    if n == 1:
+        return Summary(mean, None, 1)
+    squares = n * sum(step * step for step in steps) - total * total
+    return Summary(mean, _root(squares, n * (n - 1) * unit * unit), n)
+
+
+def _root(above: int, below: int) -> float:
+    """The square root of a ratio of integers, rounded once.
+
+    The integer root has at least 54 bits, and its last one is set where the root is not exact: it lies between two
+    floats, or between a float and the middle to the next one, exactly where the true root does.
+    """
+    shift = max(0, (128 - above.bit_length() + below.bit_length()) // 2)
+    whole, rest = divmod(above << 2 * shift, below)
+    root = math.isqrt(whole)
+    inexact = rest != 0 or root * root != whole
+    return (2 * root + inexact) / (2 << shift)
 
 
 def paired_difference(baseline: Sequence[float], against: Sequence[float]) -> Difference | None:
@@ -177,5 +201,11 @@ def _satterthwaite(*parts: tuple[float, float]) -> float:
 def _interval(centre: float, standard_error: float, degrees_of_freedom: float, confidence: float) -> Interval:
     if not 0 < confidence < 1:
         raise ValueError(f"confidence: must be between 0 and 1, got {confidence}")
-    reach = float(stdtrit(degrees_of_freedom, (1 + confidence) / 2)) * standard_error
+    reach = t_quantile((1 + confidence) / 2, degrees_of_freedom) * standard_error
     return Interval(centre - reach, centre + reach, confidence)
+
+
+@lru_cache(maxsize=1024)
+def t_quantile(p: float, degrees_of_freedom: float) -> float:
+    """The t below which a fraction p lies; cells of one study share their degrees of freedom."""
+    return float(stdtrit(degrees_of_freedom, p))

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
 from hssl_ray.report.statistics import Interval, Summary
+from hssl_ray.report.text_table import NOTHING, TextTable
 
 METHOD_NAMES = {"a_ssl": "A-SSL", "f_ssl": "F-SSL", "h_ssl": "H-SSL", "frozen": "frozen", "supervised": "supervised"}
-NOTHING = "–"
 KINDS = {
     "equivalent": "equivalent",
     "both": "different, but by less than the margin,",
@@ -21,19 +21,6 @@ KINDS = {
     "undecided": "undecided",
     "unanswered": "without an answer",
 }
-
-
-@dataclass(frozen=True)
-class TextTable:
-    """A table whose cells are plain text. `strong` are the cells (row, column) to stand out, where there is a way."""
-
-    title: str
-    header: tuple[str, ...]
-    rows: tuple[tuple[str, ...], ...]
-    strong: frozenset[tuple[int, int]] = frozenset()
-
-    def __post_init__(self) -> None:
-        assert all(len(row) == len(self.header) for row in self.rows), self.title
 
 
 @dataclass(frozen=True)
@@ -83,8 +70,8 @@ def method_name(method: str) -> str:
     return METHOD_NAMES.get(method, method)
 
 
-def headline(comparison: Comparison) -> str:
-    """The answer in one sentence."""
+def headline(comparison: Comparison, *, named: bool = True) -> str:
+    """The answer in one sentence. Of several settings it counts each verdict's, and names them if `named`."""
     question = comparison.question
     answered = [pair for pair in comparison.pairs if pair.answer]
     if not answered:
@@ -95,11 +82,16 @@ def headline(comparison: Comparison) -> str:
     labels: dict[str, list[str]] = {kind: [] for kind in KINDS}
     for pair in comparison.pairs:
         labels[pair.answer.verdict if pair.answer else "unanswered"].append(pair.label)
-    parts = [f"{KINDS[kind]} in {len(own)} ({', '.join(own)})" for kind, own in labels.items() if own]
+    count = len(comparison.pairs) if named else f"{len(comparison.pairs):,}"
+    parts = [
+        f"{KINDS[kind]} in {len(own)} ({', '.join(own)})" if named else f"{KINDS[kind]} in {len(own):,}"
+        for kind, own in labels.items()
+        if own
+    ]
     baseline, against = method_name(question.baseline), method_name(question.against)
     scale = Scale(question.metric)
     margin = f"{scale.margin(question.margin)}{scale.points}"
-    return f"{against} against {baseline} in {len(comparison.pairs)} settings, at ±{margin}: {'; '.join(parts)}."
+    return f"{against} against {baseline} in {count} settings, at ±{margin}: {'; '.join(parts)}."
 
 
 def tables(comparison: Comparison) -> list[TextTable]:
@@ -172,26 +164,26 @@ def gap_table(gaps: Sequence[Gap]) -> TextTable:
     return TextTable("Trials without a result", ("trial", "state", "reason", "id"), rows)
 
 
-def notes(comparison: Comparison) -> list[str]:
-    """Everything a reader must know beside the tables."""
+def notes(comparison: Comparison, about: Sequence[Pair] | None = None) -> list[str]:
+    """Everything a reader must know beside the tables.
+
+    Args:
+        about: the pairs whose own notes are wanted; None for all.
+    """
+    pairs = comparison.pairs if about is None else about
     several = len(comparison.pairs) > 1
     said = list(comparison.notes)
-    said += [f"{pair.label}: {note}" if several else note for pair in comparison.pairs for note in pair.notes]
+    said += [f"{pair.label}: {note}" if several else note for pair in pairs for note in pair.notes]
     departures = {cell.paper.departures for cell in comparison.cells if cell.paper and cell.paper.departures}
     if departures:
         common = sorted(set.intersection(*map(set, departures)))
         own = sorted(set.union(*map(set, departures)) - set(common))
         listed = ", ".join(common) + (f"; in some cells {', '.join(own)}" if own else "")
         said.append(f"the paper's numbers were made with other settings; here {listed}")
-    for pair in comparison.pairs:
+    for pair in pairs:
         if pair.answer and pair.answer.other_design and pair.answer.other_design[1] != pair.answer.verdict:
             said.append(f"{pair.label}: taken as independent seeds, the verdict would be {pair.answer.other_design[1]}")
     return said
-
-
-def markdown(comparison: Comparison) -> str:
-    """Headline, tables and notes, for places that show Markdown."""
-    return markdown_page(headline(comparison), tables(comparison), notes(comparison))
 
 
 def markdown_page(headline: str, tables: Sequence[TextTable], notes: Sequence[str]) -> str:
@@ -210,7 +202,7 @@ def markdown_table(table: TextTable) -> str:
     widths = [max(3, *map(len, column)) for column in zip(*rows, strict=True)]
     lines = ["| " + " | ".join(map(str.ljust, row, widths)) + " |" for row in rows]
     lines.insert(1, "| " + " | ".join("-" * width for width in widths) + " |")
-    return "\n".join(lines)
+    return "\n".join(lines + (["", _escaped(table.left_out)] if table.left_out else []))
 
 
 def seeds_needed_text(answer: Answer | None) -> str:

@@ -97,7 +97,9 @@ class Observer(Protocol):
     def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
         """Once for each trial that an earlier run began: its journal, and how its last attempt ended, if it did.
 
-        What the earlier run was told and could not pass on, because it was killed, is in there.
+        The journal is read when the records are gone through, at once or later, as often as that is done. Of the
+        outcome's metrics only those are there that the study's search asks for. What the earlier run was told and could
+        not pass on, because it was killed, is in the journal.
         """
 
     def trial_started(self, planned: PlannedTrial, attempt: int) -> None:

@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from hssl_ray.method.criterion_spec import CONTRASTIVE
 from hssl_ray.study.even_grids import expected_error
+from hssl_ray.study.metrics import LESS_IS_BETTER
 from hssl_ray.study.power import detectable_difference, equivalence_power, provable_margin, seeds_for_margin
 from hssl_ray.study.sections import Range, missing_package
 from hssl_ray.study.spec import Cell, Study
@@ -27,19 +28,6 @@ FORWARD_PASSES: Mapping[str, int] = {"a_ssl": 2, "f_ssl": 1, "h_ssl": 1, "superv
 """Times a training step sends each image through the backbone: Eq. 5 has two augmented images, Eq. 6 and 7 have one."""
 
 _BACKWARD = 2  # a backward pass costs about two forward passes
-_LESS_IS_BETTER = {
-    "train/loss",
-    "train/probe_loss",
-    "eval/equivariance_error",
-    "eval/equivariance_error_pooled",
-    "eval/loss_a_ssl",
-    "eval/loss_h_ssl",
-    "eval/loss_gap",
-    "eval/alignment",
-    "eval/uniformity",
-    "perf/epoch_seconds",
-    "perf/evaluation_seconds",
-}
 _MOST_CORNERS = 64
 
 
@@ -207,7 +195,7 @@ def _study_warnings(study: Study, configs: Mapping[str, list[TrialConfig]]) -> I
 
 
 def _goal_warning(section: str, metric: str, goal: str) -> Iterator[str]:
-    if (metric in _LESS_IS_BETTER) == (goal == "maximize"):
+    if (metric in LESS_IS_BETTER) == (goal == "maximize"):
         yield f"{section}.goal: {goal} {metric} looks the wrong way round"
 
 

@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 import socket
 import time
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection, Iterable
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
@@ -19,7 +19,7 @@ from typing import Any, Literal, get_args
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.durable import Locked, RecordLog, read_json, read_log, write_json
+from hssl_ray.trial.durable import Locked, RecordLog, iterate_log, read_json, write_json
 
 FORMAT = 1
 LEDGER = "ledger.jsonl"
@@ -85,6 +85,8 @@ class Sample:
 class History:
     """The events of a ledger, folded."""
 
+    metrics: Collection[str] | None = None
+    """The metrics that outcomes keep; None for all. Of 10,000 trials they are 80 MB, of which a reader uses a few."""
     digest: str | None = None
     """Of the study as last planned."""
     study: dict[str, Any] = field(default_factory=dict)
@@ -121,27 +123,35 @@ class History:
                         f"ledger: format {event['format']} was written by a newer hssl-ray; this one reads {FORMAT}"
                     )
             case "planned":
-                self.digest, self.study = event["digest"], event["study"]
-                self.planned = tuple(map(_row, event["trials"]))
-                self.searches = frozenset(event["searches"])
+                self.plan(event["digest"], event["study"], map(_row, event["trials"]), event["searches"])
             case "sampled":
-                sample = Sample(
-                    event["search"],
-                    event["cell"],
-                    event["number"],
-                    event["settings"],
-                    tuple(map(_row, event["trials"])),
-                )
-                self.samples[sample.search, sample.number] = sample
+                rows = tuple(map(_row, event["trials"]))
+                self.sample(Sample(event["search"], event["cell"], event["number"], event["settings"], rows))
             case "started":
                 self.attempts[event["trial_id"]] = event["attempt"]
                 self.started[event["trial_id"]] = event["time"]
                 self.outcomes.pop(event["trial_id"], None)
             case "ended":
-                self.outcomes[event["trial_id"]] = Outcome(**event["outcome"])
-                self.started.pop(event["trial_id"], None)
+                self.end(event["trial_id"], Outcome(**event["outcome"]))
             case kind:
                 raise LedgerError(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray")
+
+    def plan(self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str]) -> None:
+        """`planned`, its trials as they are."""
+        self.digest, self.study = digest, study
+        self.planned, self.searches = tuple(trials), frozenset(searches)
+
+    def sample(self, sample: Sample) -> None:
+        """`sampled`."""
+        self.samples[sample.search, sample.number] = sample
+
+    def end(self, trial_id: str, outcome: Outcome) -> None:
+        """`ended`."""
+        if self.metrics is not None:
+            kept = {name: outcome.metrics[name] for name in self.metrics if name in outcome.metrics}
+            outcome = replace(outcome, metrics=kept)
+        self.outcomes[trial_id] = outcome
+        self.started.pop(trial_id, None)
 
 
 def _row(data: dict[str, Any]) -> PlannedTrial:
@@ -154,10 +164,10 @@ def _plain(trial: PlannedTrial) -> dict[str, Any]:
     return {"trial_id": trial.trial_id, "name": trial.name, "cell": trial.cell, "config": config}
 
 
-def read_history(home: Path, study: str) -> History:
-    """A study's history, running or not; empty if it never ran."""
-    history = History()
-    for event in read_log(study_folder(home, study) / LEDGER):
+def read_history(home: Path, study: str, metrics: Collection[str] | None = None) -> History:
+    """A study's history, running or not; empty if it never ran. `metrics`: see `History`."""
+    history = History(metrics)
+    for event in iterate_log(study_folder(home, study) / LEDGER):
         history.fold(event)
     return history
 
@@ -192,13 +202,14 @@ class Ledger:
     Args:
         home: see `hssl_ray.data.home`.
         study: the study's name.
+        metrics: those that the outcomes in `history` keep; None for all. On disk there are always all.
 
     Raises:
         StudyLocked: another driver, alive, has it open. The lock of a dead one falls with it.
         LedgerError: a newer version wrote it.
     """
 
-    def __init__(self, home: Path, study: str) -> None:
+    def __init__(self, home: Path, study: str, metrics: Collection[str] | None = None) -> None:
         self.home, self.study = home, study
         folder = study_folder(home, study)
         try:
@@ -208,21 +219,17 @@ class Ledger:
             raise StudyLocked(f"study {study} is being run by {driver}; wait for it or stop it first") from None
         write_json(folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
         try:
-            self.history = read_history(home, study)
+            self.history = read_history(home, study, metrics)
             if self.history.digest is None:
-                self._add({"event": "ledger", "format": FORMAT})
+                self._log.append({"event": "ledger", "format": FORMAT})
         except BaseException:
             self._log.close()
             raise
 
     @classmethod
-    def open(cls, home: Path, study: str) -> Ledger:
+    def open(cls, home: Path, study: str, metrics: Collection[str] | None = None) -> Ledger:
         """See the class."""
-        return cls(home, study)
-
-    def _add(self, event: dict[str, Any]) -> None:
-        self._log.append(event)
-        self.history.fold(event)
+        return cls(home, study, metrics)
 
     def planned(
         self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str] = ()
@@ -237,12 +244,14 @@ class Ledger:
         """
         if digest == self.history.digest:
             return
+        trials, searches = tuple(trials), sorted(searches)
         rows = [_plain(trial) for trial in trials]
-        self._add({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": sorted(searches)})
+        self._log.append({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": searches})
+        self.history.plan(digest, study, trials, searches)
 
     def sampled(self, sample: Sample) -> None:
         """A suggestion, before any of its trials starts."""
-        self._add(
+        self._log.append(
             {
                 "event": "sampled",
                 "search": sample.search,
@@ -252,13 +261,16 @@ class Ledger:
                 "trials": [_plain(trial) for trial in sample.trials],
             }
         )
+        self.history.sample(sample)
 
     def started(self, trial: PlannedTrial, attempt: int) -> None:
         """An attempt begins."""
         config = trial_folder(self.home, trial.trial_id) / "config.json"
         if not config.exists():
             write_json(config, trial.config.model_dump(mode="json"))
-        self._add({"event": "started", "trial_id": trial.trial_id, "attempt": attempt, "time": time.time()})
+        event = {"event": "started", "trial_id": trial.trial_id, "attempt": attempt, "time": time.time()}
+        self._log.append(event)
+        self.history.fold(event)
 
     def ended(self, trial_id: str, outcome: Outcome) -> None:
         """An attempt is over, or another study's final outcome is taken over."""
@@ -266,7 +278,8 @@ class Ledger:
             path = trial_folder(self.home, trial_id) / OUTCOME
             if not path.exists():
                 write_json(path, asdict(outcome))
-        self._add({"event": "ended", "trial_id": trial_id, "time": time.time(), "outcome": asdict(outcome)})
+        self._log.append({"event": "ended", "trial_id": trial_id, "time": time.time(), "outcome": asdict(outcome)})
+        self.history.end(trial_id, outcome)
 
     def close(self) -> None:
         """Let another driver run the study."""

@@ -34,6 +34,22 @@ EPOCH_METRICS: tuple[str, ...] = get_args(EpochMetric)
 FINAL_METRICS: tuple[str, ...] = get_args(FinalMetric)
 METRICS: tuple[str, ...] = get_args(Metric)
 
+LESS_IS_BETTER = frozenset(
+    {
+        "train/loss",
+        "train/probe_loss",
+        "eval/equivariance_error",
+        "eval/equivariance_error_pooled",
+        "eval/loss_a_ssl",
+        "eval/loss_h_ssl",
+        "eval/loss_gap",
+        "eval/alignment",
+        "eval/uniformity",
+        "perf/epoch_seconds",
+        "perf/evaluation_seconds",
+    }
+)
+
 TABLES = "equivariance/"
 """Metrics of this prefix are the cells of large tables (a stage, an element, a reading): for charts of one trial, not
 for people's tables and not for curves over seeds."""

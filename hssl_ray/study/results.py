@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 
+from hssl_ray.study import columns
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import History, Outcome, read_history, running_driver
 from hssl_ray.study.spec import PlannedTrial
@@ -26,25 +28,48 @@ HISTORY_SCHEMA = pa.schema(
 )
 
 
-def results_table(home: Path, study: str) -> pa.Table:
+def results_table(home: Path, study: str, metrics: Collection[str] | None = None) -> pa.Table:
     """One row per trial of the study as last planned.
 
     Columns: trial_id, name, study, cell, method, seed, state, reason, attempt, seconds, every other field of
     `TrialConfig` under its own name, then every metric under its own name at the last epoch that has it (float64,
     null where a trial lacks it). `state` is one of planned, running, finished, pruned, diverged, failed, killed;
     `attempt` is 0 for a trial not yet tried.
+
+    Args:
+        metrics: the only ones wanted; None for all. Of thousands of trials all are most of the work.
     """
-    history = read_history(home, study)
+    return table_of(read_history(home, study, metrics), home, study)
+
+
+def table_of(history: History, home: Path, study: str) -> pa.Table:
+    """`results_table` from a history that was read before, with the metrics that it keeps."""
     alive = running_driver(home, study) is not None
-    rows, measured = [], []
-    for trial in history.trials().values():
-        outcome = history.outcomes.get(trial.trial_id)
-        rows.append(_row(study, trial, history, outcome, alive))
-        measured.append(_metrics(home, trial, history, outcome))
-    columns = {name: [row[name] for row in rows] for name in results_schema().names}
-    table = pa.table(columns, schema=results_schema())
+    trials = list(history.trials().values())
+    outcomes = [history.outcomes.get(trial.trial_id) for trial in trials]
+    states = [_state(trial, history, outcome, alive) for trial, outcome in zip(trials, outcomes, strict=True)]
+    values: dict[str, list[Any]] = {
+        "trial_id": [trial.trial_id for trial in trials],
+        "name": [trial.name for trial in trials],
+        "study": [study] * len(trials),
+        "cell": [trial.cell for trial in trials],
+        "state": [state for state, _ in states],
+        "reason": [reason for _, reason in states],
+        "attempt": [
+            history.attempts.get(trial.trial_id, 0) if outcome is None else outcome.attempt
+            for trial, outcome in zip(trials, outcomes, strict=True)
+        ],
+        "seconds": [None if outcome is None else outcome.seconds for outcome in outcomes],
+    }
+    schema = results_schema()
+    for name in schema.names:
+        if name not in values:
+            values[name] = [getattr(trial.config, name) for trial in trials]
+    table = columns.table(values, schema)
+    measured = [_metrics(home, trial, history, outcome) for trial, outcome in zip(trials, outcomes, strict=True)]
     for metric in sorted(set().union(*measured)):
-        table = table.append_column(metric, pa.array([metrics.get(metric) for metrics in measured], pa.float64()))
+        found = columns.column([metrics.get(metric) for metrics in measured], pa.float64())
+        table = table.append_column(pa.field(metric, pa.float64()), found)
     return table
 
 
@@ -92,32 +117,22 @@ def _config_types() -> dict[str, pa.DataType]:
     return types
 
 
-def _row(study: str, trial: PlannedTrial, history: History, outcome: Outcome | None, alive: bool) -> dict[str, Any]:
-    state: str
+def _state(trial: PlannedTrial, history: History, outcome: Outcome | None, alive: bool) -> tuple[str, str]:
+    """State and reason; `alive`: whether a driver runs the study."""
     if outcome is not None:
-        state, reason = outcome.state, outcome.reason
-    elif trial.trial_id not in history.started:
-        state, reason = "planned", ""
-    elif alive:
-        state, reason = "running", ""
-    else:
-        state, reason = "killed", "interrupted: the driver is gone"
-    return trial.config.model_dump(mode="json") | {
-        "trial_id": trial.trial_id,
-        "name": trial.name,
-        "study": study,
-        "cell": trial.cell,
-        "state": state,
-        "reason": reason,
-        "attempt": history.attempts.get(trial.trial_id, 0) if outcome is None else outcome.attempt,
-        "seconds": None if outcome is None else outcome.seconds,
-    }
+        return outcome.state, outcome.reason
+    if trial.trial_id not in history.started:
+        return "planned", ""
+    return ("running", "") if alive else ("killed", "interrupted: the driver is gone")
 
 
-def _metrics(home: Path, trial: PlannedTrial, history: History, outcome: Outcome | None) -> dict[str, float]:
+def _metrics(home: Path, trial: PlannedTrial, history: History, outcome: Outcome | None) -> Mapping[str, float]:
     if outcome is not None:
         return outcome.metrics
-    return last_metrics(_records(home, trial)) if trial.trial_id in history.started else {}
+    if trial.trial_id not in history.started:
+        return {}
+    found = last_metrics(_records(home, trial))
+    return {name: value for name, value in found.items() if history.metrics is None or name in history.metrics}
 
 
 def _records(home: Path, trial: PlannedTrial) -> list[Record]:

@@ -20,7 +20,7 @@ from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, Study
 from hssl_ray.study.sweep import Interrupted, Sweep
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.journal import JOURNAL, read_records
+from hssl_ray.trial.journal import JOURNAL, StoredRecords
 
 log = logging.getLogger(__name__)
 
@@ -44,10 +44,12 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
     since = time.monotonic()
-    planned = list(study.planned())
-    with Ledger.open(home, study.study) as ledger:
-        searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
-        ledger.planned(study.digest, study.model_dump(mode="json"), planned, searches)
+    metrics = (study.search.metric,) if study.search else ()  # what samplers are told; the files have all
+    with Ledger.open(home, study.study, metrics) as ledger:
+        if ledger.history.digest != study.digest:
+            searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
+            ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), searches)
+        planned = ledger.history.planned
         told = Observers(observers)
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
@@ -77,13 +79,16 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
 
 
 def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:
-    """Tell the observers, and enter into the rungs, what the journals hold of earlier runs."""
+    """Tell the observers, and enter into the rungs, what the journals hold of earlier runs.
+
+    Whoever needs no records of a trial leaves its journal unread: of thousands, reading takes longer than all else.
+    """
     history = ledger.history
     reports = []
     for trial_id, trial in history.trials().items():
         if trial_id not in history.attempts and trial_id not in history.outcomes:
             continue
-        records = read_records(trial_folder(ledger.home, trial_id) / JOURNAL)
+        records = StoredRecords(trial_folder(ledger.home, trial_id) / JOURNAL)
         told.replay(trial, records, history.outcomes.get(trial_id))
         if (cell := rungs.get(trial.cell)) is not None:
             reports += [

@@ -123,8 +123,8 @@ class Sampler:
         study = optuna.create_study(direction=self.search.goal, sampler=self._optuna_sampler())
         past = [self._past[number] for number in sorted(self._past)]
         match self.search.sampler:
-            case "qmc":
-                pass  # a sequence looks at no values
+            case "qmc" | "random":
+                pass  # neither looks at what was drawn before, and of thousands telling it takes seconds each time
             case "cmaes":
                 # CMA-ES keeps its state in the trials it made itself, so it has to make them again.
                 for one in past:

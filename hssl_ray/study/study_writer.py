@@ -209,7 +209,7 @@ class StudyWriter:
         self._store.log(run.run_id, tags={**outcome_tags(outcome), POINTS: str(len(trial.logged))})
         self._store.set_status(run.run_id, STATUS[outcome.state])
         trial.ended = True
-        trial.run, trial.logged = None, {}  # found again if it is tried again; a study may have very many
+        trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
 
     def keep_model(self, trial: Tracked) -> None:
         """Write the last checkpoint as a model, if its files can be reached from here."""
@@ -239,7 +239,7 @@ class StudyWriter:
         trial.kept = saved[-1] if saved else None
         known = self._known.get(trial.planned.trial_id)
         if known is not None and outcome is not None and _agrees(known, records, trial.kept, outcome):
-            trial.ended = True
+            trial.ended, trial.kept = True, None
             return
         self._write(trial, records)
         if outcome is not None:

@@ -99,11 +99,11 @@ class MlflowTracker:
 
         Args:
             planned: the trial.
-            records: its journal.
+            records: its journal; gone through when it is this job's turn, again if that fails.
             outcome: how its last attempt ended; None if it did not.
         """
-        writer, trial, kept = self._writer, self._trial(planned), list(records)
-        self._outbox.post(f"the journal of {planned.name}", lambda: writer.replay(trial, kept, outcome))
+        writer, trial = self._writer, self._trial(planned)
+        self._outbox.post(f"the journal of {planned.name}", lambda: writer.replay(trial, list(records), outcome))
 
     def write_cells(self, curves: pa.Table, verdicts: pa.Table) -> None:
         """Write one run for each cell; see `tracked.cell_facts` for the columns.

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from functools import cached_property
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -32,6 +33,54 @@ PAIRS = ("a_ssl", "f_ssl", "h_ssl")
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=1)]
+
+
+@dataclass(frozen=True)
+class _Network:
+    """What a trial's network is on its data set, in plain numbers."""
+
+    architecture: Architecture
+    grid: int
+    feature_size: int
+    misfit: str
+    """Why the classifier cannot read the feature map; empty where it can."""
+
+
+@lru_cache(maxsize=256)
+def _network(
+    backbone: BackboneName,
+    width: float,
+    dataset: DatasetName,
+    image_size: int | None,
+    group: GroupName,
+    structure: Structure,
+    mixing: int,
+    stem_stride: int,
+) -> _Network:
+    """The network, computed and kept once for all trials that have it: a study has far fewer networks than trials.
+
+    Raises:
+        ValueError: there is no such network.
+    """
+    data = CATALOG[dataset]
+    architecture = build_architecture(
+        backbone,
+        width=width,
+        image_channels=data.channels,
+        image_size=image_size or data.size,
+        lifted_order=lifted_order(group),
+        structure=structure,
+        mixing=mixing,
+        stem_stride=stem_stride,
+        largest_effective_size=largest_effective_size(group),
+    )
+    grid = image_size or architecture.exact_size(data.size)
+    try:
+        architecture.probe_inputs(grid)
+        misfit = ""
+    except ValueError as error:
+        misfit = str(error)
+    return _Network(architecture, grid, architecture.feature_size(grid), misfit)
 
 
 class TrialConfig(BaseModel):
@@ -127,28 +176,25 @@ class TrialConfig(BaseModel):
     def data(self) -> DatasetInfo:
         return CATALOG[self.dataset]
 
-    @cached_property
+    @property
     def architecture(self) -> Architecture:
-        return build_architecture(
-            self.backbone,
-            width=self.width,
-            image_channels=self.data.channels,
-            image_size=self.image_size or self.data.size,
-            lifted_order=self.lifted_order,
-            structure=self.structure,
-            mixing=self.mixing,
-            stem_stride=self.stem_stride,
-            largest_effective_size=largest_effective_size(self.group),
-        )
+        return self._network.architecture
 
-    @cached_property
+    @property
     def grid(self) -> int:
         """Cells a side of the image that the network sees."""
-        return self.image_size or self.architecture.exact_size(self.data.size)
+        return self._network.grid
 
     @cached_property
     def geometry(self) -> Geometry:
-        return self.geometry_on(self.architecture.feature_size(self.grid))
+        return self.geometry_on(self._network.feature_size)
+
+    @cached_property
+    def _network(self) -> _Network:
+        return _network(
+            self.backbone, self.width, self.dataset, self.image_size, self.group, self.structure, self.mixing,
+            self.stem_stride,
+        )  # fmt: skip
 
     def geometry_on(self, feature_size: int) -> Geometry:
         """The group's geometry on a feature map of `feature_size` cells a side."""
@@ -174,10 +220,8 @@ class TrialConfig(BaseModel):
                 f"image_fit: images of {self.data.size} cells fit {self.grid} as they are, so it must be crop,"
                 f" got {self.image_fit}"
             )
-        try:
-            self.architecture.probe_inputs(self.grid)
-        except ValueError as error:
-            raise ValueError(f"image_size: {error}") from None
+        if self._network.misfit:
+            raise ValueError(f"image_size: {self._network.misfit}")
         return self
 
     @model_validator(mode="after")

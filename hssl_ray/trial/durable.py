@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -57,24 +58,30 @@ def decode(line: bytes) -> dict[str, Any] | None:
     body = line[_RECORD]
     if line != b"".join((_PREFIX, b"%08x" % zlib.crc32(body), _MIDDLE, body, _SUFFIX)):
         return None
-    value = json.loads(body)
+    value = json.loads(body.decode())  # as text, or json guesses the encoding of every line
     return value if isinstance(value, dict) else None
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
     """The records of a log, written or being written; a torn tail is left out, a damaged line is named and left out."""
+    return list(iterate_log(path))
+
+
+def iterate_log(path: Path) -> Iterator[dict[str, Any]]:
+    """As `read_log`, one record after the other: a long ledger's never lie in memory together."""
     try:
-        lines = path.read_bytes().split(b"\n")
+        file = path.open("rb")
     except FileNotFoundError:
-        return []
-    records = []
-    for number, line in enumerate(lines[:-1], start=1):
-        record = decode(line)
-        if record is None:
-            log.warning("%s:%d: damaged line, left out", path, number)
-        else:
-            records.append(record)
-    return records
+        return
+    with file:
+        for number, line in enumerate(file, start=1):
+            if not line.endswith(b"\n"):
+                return
+            record = decode(line[:-1])
+            if record is None:
+                log.warning("%s:%d: damaged line, left out", path, number)
+            else:
+                yield record
 
 
 class RecordLog:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -35,6 +36,16 @@ def read_records(path: Path) -> list[Record]:
     """
     latest = {record["epoch"]: record for record in read_log(path)}
     return [Record(**latest[epoch]) for epoch in sorted(latest)]
+
+
+class StoredRecords:
+    """A journal's records, read from the disk each time that somebody goes through them, and kept by nobody."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+
+    def __iter__(self) -> Iterator[Record]:
+        return iter(read_records(self._path))
 
 
 def last_metrics(records: list[Record]) -> dict[str, float]:

@@ -7,7 +7,7 @@ import re
 import pytest
 
 from hssl_ray.report.paper.latex import escaped, latex_page
-from hssl_ray.report.wording import TextTable
+from hssl_ray.report.text_table import TextTable
 
 HOSTILE = r"50% & $x_1 \{y}^2~# [<|>]"
 

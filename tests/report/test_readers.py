@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -15,13 +15,14 @@ from typer.testing import CliRunner, Result
 
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.programs import again
-from hssl_ray.cli.readers import leading_comment, question_of, read_study
+from hssl_ray.cli.questions import question_of
+from hssl_ray.cli.readers import leading_comment, read_study
 from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
 from hssl_ray.study.ledger import Ledger, Outcome
 from hssl_ray.study.problems import StudyError
-from hssl_ray.study.spec import PlannedTrial, load_study
+from hssl_ray.study.spec import PlannedTrial, Study, load_study
 
 STUDY = """\
 # Does H-SSL match A-SSL?
@@ -193,3 +194,42 @@ def test_readers_start_without_torch_ray_or_mlflow(module: str) -> None:
     heavy = "('torch', 'ray', 'mlflow', 'optuna')"
     check = f"import sys, hssl_ray.cli.{module}; sys.exit(any(name in sys.modules for name in {heavy}))"
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+def test_a_study_read_as_it_was_planned_is_not_planned_again(study_file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Making 10,000 trials takes longer than reading them; what the ledger has is what the file says."""
+    ran(study_file, [0.80, 0.81, 0.82, 0.80, 0.811, 0.819])
+    planned = [trial.trial_id for trial in load_study(study_file).planned()]
+    calls: list[str] = []
+    original = Study.planned
+
+    def planning(study: Study) -> Iterator[PlannedTrial]:
+        calls.append(study.study)
+        return original(study)
+
+    monkeypatch.setattr(Study, "planned", planning)
+    assert read_study(study_file, (), home()).results["trial_id"].to_pylist() == planned
+    assert not calls
+    study_file.write_text(STUDY.replace("seeds: 3", "seeds: 4"))
+    assert read_study(study_file, (), home()).results.num_rows == 8
+    assert calls
+
+
+def test_only_the_metrics_that_are_wanted_become_columns(study_file: Path) -> None:
+    both = {"probe/ridge_top1": 0.8, "train/loss": 1.0}
+    ran(study_file, [Outcome("finished", metrics=both)] * 6)
+    assert set(both) <= set(read_study(study_file, (), home()).results.column_names)
+    some = read_study(study_file, (), home(), lambda study: {study.compare.metric}).results
+    assert some["probe/ridge_top1"].to_pylist() == [0.8] * 6
+    assert "train/loss" not in some.column_names
+
+
+def test_many_settings_are_summed_up_unless_all_are_asked_for(study_file: Path) -> None:
+    temperatures = [round(0.1 + 0.01 * k, 2) for k in range(51)]
+    study_file.write_text(STUDY.replace("[a_ssl, h_ssl]", f"[a_ssl, h_ssl], temperature: {temperatures}"))
+    ran(study_file, [0.8 + 0.001 * (k % 7) for k in range(306)])
+    assert "102 cells; --all lists each" in call("status", str(study_file)).output
+    assert call("status", str(study_file), "--all").output.count("h_ssl-rotation-temperature=") == 51
+    assert "the best 50 of 51 settings" in call("compare", str(study_file)).output
+    whole = call("compare", str(study_file), "--all").output
+    assert "of 51 settings" not in whole and all(f"temperature={t}" in whole for t in temperatures)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Sequence
 
 import numpy as np
@@ -197,3 +198,18 @@ def _welch(a: Sequence[float], h: Sequence[float]) -> Difference:
     difference = welch_difference(summarise(a), summarise(h))
     assert difference is not None
     return difference
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False, min_value=-1e150, max_value=1e150)
+
+
+@given(st.lists(finite | st.floats(0, 1) | st.sampled_from([0.1, -0.0, 5e-324]), min_size=2, max_size=7))
+def test_mean_and_deviation_are_those_of_the_standard_library_to_the_last_bit(values: list[float]) -> None:
+    found = summarise(values)
+    assert (repr(found.mean), repr(found.std)) == (repr(statistics.mean(values)), repr(statistics.stdev(values)))
+
+
+def test_plain_sums_are_not_exact() -> None:
+    """Why they are not used: three equal values would have a deviation."""
+    assert np.std([0.1] * 3, ddof=1) > 0
+    assert summarise([0.1] * 3).std == 0.0

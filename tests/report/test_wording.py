@@ -8,9 +8,10 @@ from collections.abc import Callable
 import pyarrow as pa
 import pytest
 
+from hssl_ray.report.abridged import shown
 from hssl_ray.report.compare import compare
 from hssl_ray.report.comparison import Question
-from hssl_ray.report.wording import Scale, cell_table, gap_table, headline, markdown, notes, pair_table, tables
+from hssl_ray.report.wording import Scale, cell_table, gap_table, headline, notes, pair_table, tables
 
 MakeResults = Callable[..., pa.Table]
 
@@ -117,6 +118,6 @@ def test_a_metric_that_is_no_accuracy_is_not_in_percent(make_results: MakeResult
 
 def test_markdown_cannot_be_broken_by_a_name(make_results: MakeResults) -> None:
     hostile = {**H, "values": [0.8, 0.8, ("failed", "a|b `<img src=x>`\n| c")]}
-    text = markdown(compare(make_results(A, hostile), QUESTION))
+    text = shown(compare(make_results(A, hostile), QUESTION)).markdown()
     (line,) = [line for line in text.splitlines() if "img" in line and line.startswith("|")]
     assert r"a\|b \`\<img src=x\>\` \| c" in line

@@ -14,6 +14,7 @@ from hssl_ray.study.ledger import (
     Ledger,
     LedgerError,
     Outcome,
+    Sample,
     StudyLocked,
     read_history,
     running_driver,
@@ -172,3 +173,28 @@ def test_an_outcome_has_one_of_the_states() -> None:
 )
 def test_only_what_can_succeed_is_retryable(outcome: Outcome, retryable: bool) -> None:
     assert outcome.retryable is retryable
+
+
+def test_a_history_keeps_the_metrics_it_is_asked_for_and_the_file_all(tmp_path: Path) -> None:
+    """10,000 trials with sixty metrics each are 80 MB; the driver keeps what its search is told."""
+    both = Outcome("finished", "", {"probe/top1": 0.5, "train/loss": 1.0}, 1, 2.0)
+    with Ledger.open(tmp_path, "s", {"probe/top1", "absent"}) as ledger:
+        ledger.planned("digest", {}, [trial(0), trial(1)])
+        for seed in (0, 1):
+            ledger.started(trial(seed), 1)
+            ledger.ended(trial(seed).trial_id, both)
+        kept = ledger.history.outcomes[trial(0).trial_id]
+        assert kept == Outcome("finished", "", {"probe/top1": 0.5}, 1, 2.0)
+    assert read_history(tmp_path, "s", ()).outcomes[trial(1).trial_id].metrics == {}
+    assert read_history(tmp_path, "s").outcomes == {trial(0).trial_id: both, trial(1).trial_id: both}
+
+
+def test_a_history_written_and_the_same_history_read_are_equal(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, "s") as ledger:
+        ledger.planned("digest", {"study": "s"}, [trial(0)], ["search"])
+        ledger.sampled(Sample("search", "cell", 0, {"temperature": 0.2}, (trial(1, 0.2),)))
+        ledger.started(trial(0), 1)
+        written = ledger.history
+        assert read_history(tmp_path, "s") == written
+        ledger.ended(trial(0).trial_id, Outcome("failed", "oom: killed", {"train/loss": 1.0}, 1, 2.0))
+        assert read_history(tmp_path, "s") == written

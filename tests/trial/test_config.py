@@ -110,3 +110,14 @@ def test_the_paper_s_size_and_cost() -> None:
     """App. A read at 28 pixels and six scales: 96,480 parameters, 0.254 GMAC."""
     cost = TrialConfig(group="scale").architecture.cost(28)
     assert (cost.parameters, cost.macs) == (96_480, 254_241_792)
+
+
+def test_trials_that_have_the_same_network_share_it() -> None:
+    """A study of 10,000 trials has a few networks; whatever changes the network makes another one."""
+    one = TrialConfig(seed=1, temperature=0.2)
+    assert one.architecture is TrialConfig().architecture
+    others = [TrialConfig(width=0.5), TrialConfig(structure="none"), TrialConfig(group="scale"), TrialConfig(mixing=2)]
+    others += [TrialConfig(backbone="resnet20"), TrialConfig(dataset="cifar10")]
+    for other in others:
+        assert other.architecture != one.architecture
+    assert TrialConfig(image_size=33).grid == 33 and one.grid == 29

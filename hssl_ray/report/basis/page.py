@@ -14,7 +14,7 @@ from hssl_ray.report.basis.pictures import mosaic_figure, profile_figure, sweep_
 from hssl_ray.report.basis.tables import basis_name, basis_notes, basis_tables, sweep_table
 from hssl_ray.report.drawing import SETTINGS, to_png, to_svg
 from hssl_ray.report.page import environment, inline
-from hssl_ray.report.wording import TextTable
+from hssl_ray.report.text_table import TextTable
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from hssl_ray.method.basis_report import BasisReport, BasisSpec
 from hssl_ray.method.basis_sweep import Candidate
-from hssl_ray.report.wording import NOTHING, TextTable
+from hssl_ray.report.text_table import NOTHING, TextTable
 
 UNEVEN_NORM = 10.0  # times the first scale's: bf16 keeps 8 bits, a function this loud drowns the others
 LOST_ENERGY = 0.1

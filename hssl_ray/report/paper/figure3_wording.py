@@ -6,7 +6,8 @@ from hssl_ray.report import wording
 from hssl_ray.report.paper.figure3 import Curve, Figure3, Panel, Point
 from hssl_ray.report.paper.notes import mark_of, numbered, reading_note
 from hssl_ray.report.paper.selection import as_yaml
-from hssl_ray.report.wording import NOTHING, Scale, TextTable
+from hssl_ray.report.text_table import NOTHING, TextTable
+from hssl_ray.report.wording import Scale
 
 NO_NUMBERS = (
     "the paper prints no numbers for Figure 3, so there is no distance to it; its caption says that accuracy "

@@ -11,7 +11,7 @@ from hssl_ray.report.paper import figure3_data, figure3_drawing, figure3_wording
 from hssl_ray.report.paper.figure3 import Figure3
 from hssl_ray.report.paper.latex import latex_page
 from hssl_ray.report.paper.tables import PaperTable
-from hssl_ray.report.wording import TextTable
+from hssl_ray.report.text_table import TextTable
 
 Picture = tuple[str, str]
 """SVG and its caption."""

@@ -6,7 +6,8 @@ from hssl_ray.report import wording
 from hssl_ray.report.paper.notes import mark_of, numbered, reading_note
 from hssl_ray.report.paper.printed import RUNS, RowKey, printed_number
 from hssl_ray.report.paper.tables import COLUMNS, PaperTable, TableRow
-from hssl_ray.report.wording import NOTHING, Scale, TextTable, method_name
+from hssl_ray.report.text_table import NOTHING, TextTable
+from hssl_ray.report.wording import Scale, method_name
 
 TITLES = {
     "table1": "Table 1: A-SSL and H-SSL on equivariant backbones, beside frozen and supervised ones",
