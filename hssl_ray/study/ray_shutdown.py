@@ -19,10 +19,19 @@ def shut_down_ray() -> None:
     gc.disable()
     try:
         _collect_all()
+        _end_autoscaler()
         ray.shutdown()
     finally:
         if collected_before:
             gc.enable()
+
+
+def _end_autoscaler() -> None:
+    """End the process of a head of our own that asks clouds for machines: it sleeps through SIGTERM, and `ray.shutdown`
+    would wait for it for a second."""
+    node = getattr(ray._private.worker, "_global_node", None)
+    for started in getattr(node, "all_processes", {}).get("monitor", ()):
+        started.process.kill()
 
 
 class _Cycle:
