@@ -4,7 +4,8 @@
 
 `hssl-ray run` on a home of its own, two trials at a time, from the command to the shell's next prompt: Ray's start and
 end, the first imports of every process, MLflow in a SQLite file, the comparison and the page. Training is what the
-journals say: an epoch's steps and its evaluation, and that of the network before the first one. What it is set against is the sum of that over two processes.
+journals say: an epoch's steps and its evaluation, and that of the network before the first one. What it is set
+against is the sum of that over two processes.
 """
 
 from __future__ import annotations
@@ -17,12 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from figures import Figure, show
-from studies import Ran, run_study_file
 
-from hssl_ray.study.ledger import LEDGER
 from hssl_ray.study.layout import study_folder, trial_folder
+from hssl_ray.study.ledger import LEDGER
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, Record, read_records
+from studies import Ran, run_study_file
 
 CONCURRENT = 2
 BAR = 1.15

@@ -41,18 +41,15 @@ class Train(Protocol):
     ) -> None: ...
 
 
-def _nothing() -> None: ...
-
-
 @dataclass(frozen=True)
 class TrialProgram:
-    """What an engine runs for each trial. All are found again by import in the processes of a cluster."""
+    """What an engine runs for each trial. The functions are found again by import in the processes of a cluster."""
 
     train: Train
     latest_checkpoint: Callable[[Path], Path | None]
     """The newest valid checkpoint in a trial's folder; `hssl_ray.trial.checkpoint.latest_valid`."""
-    prepare: Callable[[], None] = _nothing
-    """Imports what `train` needs; called in the processes of a cluster before there is a trial for them."""
+    modules: tuple[str, ...] = ()
+    """What `train` will import; processes of a cluster import it before there is a trial for them."""
 
 
 @dataclass(frozen=True)

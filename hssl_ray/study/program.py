@@ -32,13 +32,5 @@ def latest_checkpoint(workdir: Path) -> Path | None:
     return latest_valid(workdir)
 
 
-def prepare() -> None:
-    """Import all that a trial uses. The first optimiser of a process imports as much again as torch itself."""
-    import torch
-
-    import hssl_ray.trial.train  # noqa: F401
-
-    torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))])
-
-
-PROGRAM = TrialProgram(train, latest_checkpoint, prepare)
+# The first optimiser of a process imports torch._dynamo, as much again as torch itself.
+PROGRAM = TrialProgram(train, latest_checkpoint, modules=("hssl_ray.trial.train", "torch._dynamo"))

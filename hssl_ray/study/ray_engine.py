@@ -22,13 +22,13 @@ from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.placement import concurrent_trials
-from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address
+from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
 from hssl_ray.study.ray_shutdown import shut_down_ray
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
+TUNE_LOOP = "hssl_ray.study.tune_loop"
 OBJECT_STORE_BYTES = 200_000_000  # only settings and records pass through it; data sets are memory-mapped files
-WARM_SECONDS = 60.0
 
 
 class RayEngine:
@@ -53,28 +53,18 @@ class RayEngine:
         scratch = options.scratch
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
-        with self._cluster(scratch) as dashboard:
+        with self._cluster(scratch, resources) as dashboard:
             nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
             concurrency = concurrent_trials(nodes, resources)
-            warm = self._warm_up(resources, concurrency)
             if self._announce is not None:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
-            if warm:  # else trials would start in new processes beside these
-                ray.wait(warm, num_returns=len(warm), timeout=WARM_SECONDS)
             sweep.end_if_interrupted()
             tune_sweep(sweep, self._program, resources, options, concurrency)
         _remove_leftovers(scratch)
 
-    def _warm_up(self, resources: Resources, concurrency: int) -> list[Any]:
-        """Have one process for every trial that can run import what it needs while the driver still prepares itself."""
-        if resources.workers > 1:
-            return []  # every rank is a new process
-        task = ray.remote(num_cpus=resources.cpus_per_worker, max_retries=0)(_warm)
-        return [task.remote(self._program) for _ in range(concurrency)]
-
     @contextmanager
-    def _cluster(self, scratch: Path) -> Iterator[str]:
+    def _cluster(self, scratch: Path, resources: Resources) -> Iterator[str]:
         """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
@@ -91,6 +81,8 @@ class RayEngine:
                 temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
                 (scratch / "head").write_text(temporary)
                 stack.enter_context(own_address(os.environ))
+                if resources.workers == 1:
+                    stack.enter_context(preloading(os.environ, [TUNE_LOOP, *self._program.modules]))
                 threading.Thread(target=_load_tune, name="hssl-tune").start()
                 context = _connect(
                     address="local",
@@ -107,12 +99,6 @@ def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions, int]
     from hssl_ray.study.tune_loop import tune_sweep
 
     return tune_sweep
-
-
-def _warm(program: TrialProgram) -> None:
-    """In a process of the cluster: import what its first trial will need."""
-    _load_tune()
-    program.prepare()
 
 
 def _connect(**arguments: Any) -> Any:

@@ -1,4 +1,4 @@
-"""Tune as a scheduler and no more: it keeps no checkpoints, logs nothing, restores nothing. This is the driver's side."""
+"""Tune as a scheduler and no more: it keeps no checkpoints, logs nothing, restores nothing; the driver's side."""
 
 from __future__ import annotations
 
