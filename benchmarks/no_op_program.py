@@ -7,7 +7,7 @@ from pathlib import Path
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.trial.config import TrialConfig
 
-EPOCHS = 3
+EPOCHS = 1  # the stock recipe can hang with more: its reports pass through a queue of size one
 
 
 def metrics_of(epoch: int) -> dict[str, float]:

@@ -1,7 +1,7 @@
-"""Trials in the processes of a Ray cluster: one worker in a Tune process, several as a `TorchTrainer` that one watches.
+"""Trials in the processes of a Ray cluster.
 
 A trial with one worker trains inside a Tune worker process that is reused for the next trial. A trial with more is a
-`TorchTrainer` (Train V2, DDP) that a Tune process watches over.
+nested run of Ray Train (V2, its `TorchTrainer` with a process group of our own, DDP) that a Tune process watches over.
 """
 
 from __future__ import annotations
@@ -68,13 +68,15 @@ def _finish(ending: Ending) -> None:
 
 def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialOptions, resources: Resources) -> None:
     """A trial with several workers: starts them and passes on what the first one reports."""
-    # Here, because it costs every process seconds that imports it, and trials with one worker never use it.
+    # Here, because trials with one worker never use it.
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.torch import TorchTrainer
+    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
+
+    from hssl_ray.study.rank_group import ProcessGroup
 
     records = Queue(actor_options={"num_cpus": 0})
-    trainer = TorchTrainer(
-        _rank,  # type: ignore[arg-type]  # what the first rank returns is read below
+    trainer = DataParallelTrainer(
+        _rank,  # what the first rank returns is read below
         train_loop_config={
             "settings": settings,
             "program": program,
@@ -82,6 +84,7 @@ def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialO
             "resources": resources,
             "records": records,
         },
+        backend_config=ProcessGroup(gpus=resources.gpus_per_worker > 0),
         scaling_config=ScalingConfig(
             num_workers=resources.workers,
             use_gpu=resources.gpus_per_worker > 0,
@@ -141,7 +144,13 @@ def _rank(loop: dict[str, Any]) -> str | None:
     program: TrialProgram = loop["program"]
     options: TrialOptions = loop["options"]
     records: Any = loop["records"]
-    _set_threads(loop["resources"])
+    resources: Resources = loop["resources"]
+    _set_threads(resources)
+    if resources.gpus_per_worker:
+        import torch
+        from ray.train.torch import get_device
+
+        torch.cuda.set_device(get_device())
     config = TrialConfig.model_validate_json(loop["settings"]["config"])
     workdir = trial_folder(options.home, config.trial_id)
     shared = False
