@@ -20,7 +20,12 @@ BELOW = {
     "data": set[str](),
 }
 ONLY = {
-    "ray": {"study/ray_engine.py"},
+    "ray": {
+        "study/rank_group.py",
+        "study/ray_engine.py",
+        "study/ray_trials.py",
+        "study/tune_loop.py",
+    },
     "mlflow": {"study/mlflow_store.py"},
     "optuna": {"study/search.py"},
     "torchvision": {"data/torchvision_ops.py", "data/torchvision_sets.py"},

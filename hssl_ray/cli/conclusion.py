@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,11 +11,10 @@ from hssl_ray.cli.pages import write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
 from hssl_ray.cli.questions import question_of
-from hssl_ray.cli.readers import leading_comment, read_study
+from hssl_ray.cli.readers import read_study
 from hssl_ray.report.abridged import shown
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.study.results import history_table
-from hssl_ray.study.tracked import Provenance
 from hssl_ray.study.tracking import MlflowTracker
 
 FLUSH_SECONDS = 60.0
@@ -62,30 +58,3 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
     commands["its token"] = f"{program('ray')} get-auth-token"
     commands["run on that Ray"] = f"RAY_ADDRESS=127.0.0.1:6379 {again('run', path, overrides)}"
     return commands
-
-
-def provenance(path: Path, overrides: Sequence[str]) -> Provenance:
-    """Where a study is started from, for the tracking store."""
-    return Provenance(
-        question=leading_comment(path),
-        commands={"resume": again("run", path, overrides), "compare": again("compare", path, overrides)},
-        git_commit=_git_commit(),
-        submission_id=_submission_id(),
-    )
-
-
-def _git_commit() -> str:
-    """The commit of the checkout this package runs from; empty where it is installed from a wheel."""
-    found = subprocess.run(  # noqa: S603
-        ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"],  # noqa: S607
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return found.stdout.strip() if found.returncode == 0 else ""
-
-
-def _submission_id() -> str:
-    """The Ray job this process is the entry point of; empty outside of one."""
-    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
-    return str(job.get("metadata", {}).get("job_submission_id", ""))

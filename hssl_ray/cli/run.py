@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from enum import StrEnum
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -42,25 +44,26 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     for name in loaded.datasets:
         ensure_mapped(read_manifest(name, parquet_directory(name)))
 
-    from hssl_ray.cli.conclusion import conclude, provenance
+    from concurrent.futures import ThreadPoolExecutor
+
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.programs import again
     from hssl_ray.cli.progress import StudyProgress
+    from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
-    from hssl_ray.study.engine import TrialProgram
     from hssl_ray.study.inline_engine import InlineEngine
-    from hssl_ray.study.mlflow_store import initialise
+    from hssl_ray.study.program import PROGRAM
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
     from hssl_ray.study.tracked import tracking_uri
     from hssl_ray.study.tracking import MlflowTracker
-    from hssl_ray.trial.checkpoint import latest_valid
-    from hssl_ray.trial.train import train_trial
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
-    initialise(tracking_uri(root), root)
+    aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
+    store = aside.submit(_open_store, tracking_uri(root), root)
+    conclusion = aside.submit(_load_conclusion)
     to.print(f"Resume with: {again('run', study, changes)}", soft_wrap=True)
     tracker = MlflowTracker(
         tracking_uri(root),
@@ -68,14 +71,18 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
         provenance=provenance(study, changes),
         datasets=lambda name: read_manifest(name, parquet_directory(name)),
     )
-    program = TrialProgram(train_trial, latest_valid)
-    runs = (
-        InlineEngine(program)
-        if engine is EngineName.INLINE
-        else build_ray_engine(program, lambda url: to.print(f"Ray dashboard while the study runs: {url}"))
-    )
+
+    def before_trials(dashboard: str) -> None:
+        store.result()
+        if dashboard:
+            to.print(f"Ray dashboard while the study runs: {dashboard}")
+
+    if engine is EngineName.INLINE:
+        before_trials("")
+    runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
     summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
-    conclude(study, changes, root, tracker, to)
+    store.result()
+    conclusion.result()(study, changes, root, tracker, to)
     synced = tracker.close(SYNC_SECONDS)
     if not synced:
         to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
@@ -85,3 +92,16 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
         raise typer.Exit(SOME_FAILED)
     if not synced:
         raise typer.Exit(NOT_SYNCED)
+
+
+def _open_store(uri: str, home: Path) -> None:
+    """Make or check MLflow's database before the first trial."""
+    from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
+
+    initialise(uri, home)
+
+
+def _load_conclusion() -> Callable[..., None]:
+    from hssl_ray.cli.conclusion import conclude  # and matplotlib and scipy, which are first needed at the end
+
+    return conclude

@@ -43,11 +43,13 @@ class Train(Protocol):
 
 @dataclass(frozen=True)
 class TrialProgram:
-    """What an engine runs for each trial. Both are found again by import in the processes of a cluster."""
+    """What an engine runs for each trial. The functions are found again by import in the processes of a cluster."""
 
     train: Train
     latest_checkpoint: Callable[[Path], Path | None]
     """The newest valid checkpoint in a trial's folder; `hssl_ray.trial.checkpoint.latest_valid`."""
+    modules: tuple[str, ...] = ()
+    """What `train` will import; processes of a cluster import it before there is a trial for them."""
 
 
 @dataclass(frozen=True)

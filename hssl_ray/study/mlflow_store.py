@@ -58,7 +58,7 @@ from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
-from hssl_ray.study.tracked import Point, RunFacts, redact  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, is_server, redact  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds
@@ -66,11 +66,6 @@ MODEL = "model"
 SQLITE = "sqlite:///"
 SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
-
-
-def is_server(uri: str) -> bool:
-    """Whether a tracking URI names a server rather than a database."""
-    return uri.startswith(("http://", "https://"))
 
 
 def initialise(uri: str, home: Path) -> None:

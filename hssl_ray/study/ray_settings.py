@@ -11,7 +11,7 @@ import logging
 import os
 import socket
 import urllib.request
-from collections.abc import Callable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
 
 from hssl_ray.study.engine import ClusterError, Engine, TrialProgram
@@ -130,6 +130,24 @@ def own_address(environment: MutableMapping[str, str]) -> Iterator[None]:
     finally:
         for name in chosen:
             del environment[name]
+
+
+@contextmanager
+def preloading(environment: MutableMapping[str, str], modules: Iterable[str]) -> Iterator[None]:
+    """Have the worker processes of a head that starts meanwhile import modules before they are given anything to do.
+
+    They do so while the driver still prepares itself. For trials of one worker, which need all of it; the small
+    processes around a nested Train would each wait seconds for what they never use.
+    """
+    name = "RAY_preload_python_modules"
+    if name in environment:  # as the user has it
+        yield
+        return
+    environment[name] = ",".join(modules)
+    try:
+        yield
+    finally:
+        del environment[name]
 
 
 def _free_port() -> int:

@@ -8,13 +8,12 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.mlflow_store import MlflowStore
 from hssl_ray.study.shared_view import shared_view
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
@@ -34,6 +33,9 @@ from hssl_ray.study.tracked import (
     trial_tags,
 )
 from hssl_ray.trial.journal import Record
+
+if TYPE_CHECKING:
+    from hssl_ray.study.mlflow_store import MlflowStore
 
 log = logging.getLogger(__name__)
 

@@ -84,6 +84,11 @@ def tracking_uri(home: Path) -> str:
     return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home / 'mlflow.db'}"
 
 
+def is_server(uri: str) -> bool:
+    """Whether a tracking URI names a server rather than a database."""
+    return uri.startswith(("http://", "https://"))
+
+
 def redact(text: str) -> str:
     """The text without the user names and passwords of the addresses in it."""
     text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.mlflow_store import MlflowStore, is_server
 from hssl_ray.study.outbox import Outbox
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
@@ -29,8 +29,11 @@ from hssl_ray.study.study_writer import (
     Tracked,
     trial_runs,
 )
-from hssl_ray.study.tracked import Provenance, cell_facts, is_trial, redact, runs_table, studies_of
+from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, redact, runs_table, studies_of
 from hssl_ray.trial.journal import Record
+
+if TYPE_CHECKING:
+    from hssl_ray.study.mlflow_store import MlflowStore
 
 CLOSE_SECONDS = 30.0
 DEFAULT_UI = "http://127.0.0.1:5000"
@@ -57,8 +60,9 @@ class MlflowTracker:
         self._uri, self._home = uri, home
         self._provenance = provenance or Provenance()
         self._datasets = datasets
-        self._store = MlflowStore(uri, home)
-        self._outbox = Outbox(judge=self._store.judge, describe=lambda error: redact(str(error).partition("\n")[0]))
+        self._outbox = Outbox(
+            judge=lambda error: self._store.judge(error), describe=lambda error: redact(str(error).partition("\n")[0])
+        )
         self._trials: dict[str, Tracked] = {}
         self._opened: StudyWriter | None = None
 
@@ -66,33 +70,37 @@ class MlflowTracker:
 
     def study_opened(self, study: Any, planned_count: int) -> None:
         """Make the study's experiment, with its note and its views."""
-        writer = StudyWriter(self._store, self._home, study.study, self._provenance, self._datasets)
-        self._opened = writer
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
-        self._outbox.post("the experiment", lambda: writer.open(facts))
+
+        def open_experiment() -> None:
+            if self._opened is None:
+                self._opened = StudyWriter(self._store, self._home, study.study, self._provenance, self._datasets)
+            self._opened.open(facts)
+
+        self._outbox.post("the experiment", open_experiment)
 
     def trial_started(self, planned: PlannedTrial, attempt: int) -> None:
         """Make the trial's run, or find it again, and set it RUNNING."""
-        writer, trial = self._writer, self._trial(planned)
-        self._outbox.post(f"the start of {planned.name}", lambda: writer.start(trial, attempt))
+        trial = self._trial(planned)
+        self._outbox.post(f"the start of {planned.name}", lambda: self._writer.start(trial, attempt))
 
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
-        writer, trial = self._writer, self._trial(planned)
+        trial = self._trial(planned)
         trial.waiting.append(record)
-        self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: writer.write_waiting(trial))
+        self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._writer.write_waiting(trial))
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         """Write the kept checkpoint of a trial that ended well, the outcome and the terminal status."""
-        writer, trial = self._writer, self._trial(planned)
+        trial = self._trial(planned)
         if outcome.state in KEPT:
-            self._outbox.post(f"the checkpoint of {planned.name}", lambda: writer.keep_model(trial))
-        self._outbox.post(f"the end of {planned.name}", lambda: writer.end(trial, outcome))
+            self._outbox.post(f"the checkpoint of {planned.name}", lambda: self._writer.keep_model(trial))
+        self._outbox.post(f"the end of {planned.name}", lambda: self._writer.end(trial, outcome))
 
     def study_closed(self, summary: Summary) -> None:
         """End the runs of trials that did not end, as KILLED, and count the outcomes on the study's run."""
-        writer, trials = self._writer, list(self._trials.values())
-        self._outbox.post("the end of the study", lambda: writer.close(trials, summary))
+        trials = list(self._trials.values())
+        self._outbox.post("the end of the study", lambda: self._writer.close(trials, summary))
 
     def replay(self, planned: PlannedTrial, records: Iterable[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks; nothing where they agree.
@@ -102,8 +110,8 @@ class MlflowTracker:
             records: its journal; gone through when it is this job's turn, again if that fails.
             outcome: how its last attempt ended; None if it did not.
         """
-        writer, trial = self._writer, self._trial(planned)
-        self._outbox.post(f"the journal of {planned.name}", lambda: writer.replay(trial, list(records), outcome))
+        trial = self._trial(planned)
+        self._outbox.post(f"the journal of {planned.name}", lambda: self._writer.replay(trial, list(records), outcome))
 
     def write_cells(self, curves: pa.Table, verdicts: pa.Table) -> None:
         """Write one run for each cell; see `tracked.cell_facts` for the columns.
@@ -111,8 +119,8 @@ class MlflowTracker:
         A cell whose content is what its run holds is left alone. If it changed (another seed finished), the run is
         deleted and written anew: MLflow keeps every value ever given to a step, so writing over it would leave two.
         """
-        writer, cells = self._writer, cell_facts(curves, verdicts)
-        self._outbox.post("the cells", lambda: writer.write_cells(cells))
+        cells = cell_facts(curves, verdicts)
+        self._outbox.post("the cells", lambda: self._writer.write_cells(cells))
 
     def write_summary(self, markdown: str, artifacts: Mapping[str, bytes]) -> None:
         """Write the verdict onto the study's run and above the experiment's runs.
@@ -121,8 +129,8 @@ class MlflowTracker:
             markdown: the verdict.
             artifacts: files by name, `comparison.json`, `report.html`; they replace those of an earlier call.
         """
-        writer, files = self._writer, {"verdict.md": markdown.encode(), **artifacts}
-        self._outbox.post("the verdict", lambda: writer.write_summary(markdown, files))
+        files = {"verdict.md": markdown.encode(), **artifacts}
+        self._outbox.post("the verdict", lambda: self._writer.write_summary(markdown, files))
 
     # What the command line asks
 
@@ -182,6 +190,10 @@ class MlflowTracker:
         server = self.address.replace("***@", "") if is_server(self._uri) else DEFAULT_UI
         return None if experiment_id is None else link(server, experiment_id)
 
+    @cached_property
+    def _store(self) -> MlflowStore:
+        return _open_store(self._uri, self._home)
+
     @property
     def _writer(self) -> StudyWriter:
         assert self._opened is not None, "study_opened comes first"
@@ -189,6 +201,13 @@ class MlflowTracker:
 
     def _trial(self, planned: PlannedTrial) -> Tracked:
         return self._trials.setdefault(planned.trial_id, Tracked(planned))
+
+
+def _open_store(uri: str, home: Path) -> MlflowStore:
+    # Here, because MLflow takes two seconds to import: for a study, the outbox's thread waits for it.
+    from hssl_ray.study.mlflow_store import MlflowStore
+
+    return MlflowStore(uri, home)
 
 
 @dataclass(frozen=True)
@@ -210,7 +229,7 @@ def read_store(uri: str, home: Path) -> StoredTrials:
         StoreUnavailable: MLflow does not answer.
         StoreVersionError: the database has another version's schema.
     """
-    runs = MlflowStore(uri, home).all_runs(TRIALS)
+    runs = _open_store(uri, home).all_runs(TRIALS)
     readable = [run for run in runs if is_trial(run)]
     ids = {run.run_id for run in readable}
     return StoredTrials(

@@ -67,7 +67,11 @@ def train_trial(
     if ranks.world_size > 1:
         step_module = DistributedDataParallel(task, forward_sync_buffers=False, gradient_as_bucket_view=True)
 
-    at_start = measure_start(network, data) if done == 0 else {}
+    at_start = {}
+    if done == 0:
+        started = time.perf_counter()
+        at_start = measure_start(network, data)
+        at_start["perf/start_seconds"] = time.perf_counter() - started
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
         losses = train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks)

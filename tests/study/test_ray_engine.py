@@ -27,7 +27,6 @@ from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import History, read_history
 from hssl_ray.study.placement import concurrent_trials
-from hssl_ray.study.ray_engine import RankFailed, _group_ending
 from hssl_ray.study.ray_settings import (
     DRIVER,
     EVERYWHERE,
@@ -38,6 +37,7 @@ from hssl_ray.study.ray_settings import (
     own_address,
     prepare,
 )
+from hssl_ray.study.ray_trials import RankFailed, group_ending
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
@@ -375,7 +375,7 @@ def test_two_workers_train_one_trial_together(driver: Driver) -> None:
 def test_the_rank_that_failed_explains_those_that_saw_it_vanish(failures: dict[int, Exception], said: str) -> None:
     outcome: Future[Any] = Future()
     outcome.set_exception(WorkerGroupError("ranks failed", failures))
-    ending = _group_ending(outcome)
+    ending = group_ending(outcome)
     assert ending.state == "failed"
     assert ending.reason.startswith(said)
 

@@ -1,0 +1,161 @@
+"""Tune as a scheduler and no more: it keeps no checkpoints, logs nothing, restores nothing; the driver's side."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from ray import tune
+from ray.exceptions import RayError
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from hssl_ray.study.engine import TrialOptions, TrialProgram
+from hssl_ray.study.ray_trials import train_alone, train_group
+from hssl_ray.study.sections import Resources
+from hssl_ray.study.sweep import Assignment, Sweep, Wait
+from hssl_ray.study.tune_bridge import TuneBridge
+
+log = logging.getLogger(__name__)
+
+HEAD = "node:__internal_head__"
+
+
+def tune_sweep(
+    sweep: Sweep, program: TrialProgram, resources: Resources, options: TrialOptions, concurrency: int
+) -> None:
+    """Run Tune's loop until the sweep has nothing left.
+
+    The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took the
+    memory has failed; the others were cut short and go on in the next loop.
+    """
+    for lap in itertools.count(1):
+        bridge = TuneBridge(sweep)
+        try:
+            _loop(sweep, bridge, program, resources, options, concurrency, f"tune-{lap}")
+        except (RuntimeError, RayError) as error:
+            if not bridge.cut_short(error):
+                raise
+            log.warning("Tune's loop broke and is started again: %s", str(error).partition("\n")[0])
+        else:
+            sweep.end_if_interrupted()
+            return
+
+
+def _loop(
+    sweep: Sweep,
+    bridge: TuneBridge,
+    program: TrialProgram,
+    resources: Resources,
+    options: TrialOptions,
+    concurrency: int,
+    name: str,
+) -> None:
+    alone = resources.workers == 1
+    # One trial more than can run waits for a process, so that a process that ends a trial is kept for it.
+    limit = concurrency + 1 if alone else concurrency
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(limit)
+    train: Callable[..., None] = train_alone if alone else train_group
+    demand = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker} if alone else {HEAD: 0.001}
+    with _quiet():
+        tune.run(
+            tune.with_parameters(train, program=program, options=options, resources=resources),
+            name=name,
+            storage_path=str(options.scratch),
+            num_samples=-1,
+            search_alg=_Searcher(sweep, limit),
+            scheduler=_Scheduler(bridge),
+            callbacks=[_Callback(bridge)],
+            resources_per_trial=demand,
+            reuse_actors=alone,  # with nested Train, the trial after an early stop would never start
+            raise_on_failed_trial=False,
+            verbose=0,
+            trial_name_creator=_name,
+            trial_dirname_creator=_name,
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Tune complains at the end of trials that failed, which the sweep has told, and of loggers that are off."""
+    loggers = [logging.getLogger(name) for name in ("ray.tune.tune", "ray.tune.analysis.experiment_analysis")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+def _name(trial: Any) -> str:
+    return f"{trial.config['trial_id']}-{trial.config['attempt']}"
+
+
+class _Searcher(Searcher):
+    """Hands Tune what the sweep hands out, at most `limit` at a time."""
+
+    def __init__(self, sweep: Sweep, limit: int) -> None:
+        super().__init__()
+        self._sweep = sweep
+        self._limit = limit
+        self._open: set[str] = set()
+
+    def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if len(self._open) >= self._limit:
+            return None
+        match self._sweep.next():
+            case None:
+                return Searcher.FINISHED  # type: ignore[return-value]  # a string, in spite of its signature
+            case Wait():
+                return None
+            case Assignment(trial, attempt):
+                self._open.add(trial_id)
+                config = json.dumps(trial.config.model_dump(mode="json"))
+                return {"trial_id": trial.trial_id, "attempt": attempt, "config": config}
+
+    def on_trial_complete(self, trial_id: str, result: dict[str, Any] | None = None, error: bool = False) -> None:
+        self._open.discard(trial_id)
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger has it."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        raise NotImplementedError("a study is resumed from its ledger")
+
+
+class _Scheduler(FIFOScheduler):
+    """Asks the sweep after every epoch whether a trial goes on."""
+
+    def __init__(self, bridge: TuneBridge) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self._bridge = bridge
+
+    def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
+        stop = self._bridge.result(trial, result) == "stop"
+        return str(TrialScheduler.STOP if stop else TrialScheduler.CONTINUE)
+
+    def on_trial_complete(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> None:
+        self._bridge.complete(trial)
+
+    def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
+        self._bridge.error(trial)
+
+
+class _Callback(tune.Callback):
+    """Hears when a trial starts, and looks for signals on every turn of Tune's loop."""
+
+    def __init__(self, bridge: TuneBridge) -> None:
+        self._bridge = bridge
+
+    def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
+        self._bridge.step()
+
+    def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        self._bridge.start(trial)
