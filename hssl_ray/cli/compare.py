@@ -25,6 +25,7 @@ def compare(
     each verdict. Missing results are named; the exit code is 0 with or without them.
     """
     # Imported here so that other commands start without pyarrow and scipy.
+    from hssl_ray.cli.collector import no_collection
     from hssl_ray.cli.printed import console, print_notes, print_tables
     from hssl_ray.cli.programs import again
     from hssl_ray.cli.questions import question_of
@@ -33,11 +34,12 @@ def compare(
     from hssl_ray.report import compare as comparing
     from hssl_ray.report.abridged import shown
 
-    reading = read_study(study, overrides or (), home(), compared_metrics)
-    comparison = comparing.compare(reading.results, question_of(reading.study))
-    if json:
-        typer.echo(comparison.to_json())
-        return
+    with no_collection():
+        reading = read_study(study, overrides or (), home(), compared_metrics)
+        comparison = comparing.compare(reading.results, question_of(reading.study))
+        if json:
+            typer.echo(comparison.to_json())
+            return
     said = shown(comparison, everything=everything)
     if markdown:
         typer.echo(said.markdown(), nl=False)

@@ -14,13 +14,15 @@ def status(study: STUDY, json: JSON = False, everything: ALL = False, overrides:
     exit code is 0 whatever the states are.
     """
     # Imported here so that other commands start without pyarrow.
+    from hssl_ray.cli.collector import no_collection
     from hssl_ray.cli.printed import console, print_notes, print_tables
     from hssl_ray.cli.programs import again
     from hssl_ray.cli.readers import read_study
     from hssl_ray.data.home import home
     from hssl_ray.report.progress import progress
 
-    reading = read_study(study, overrides or (), home(), lambda study: ("epoch",))
+    with no_collection():
+        reading = read_study(study, overrides or (), home(), lambda study: ("epoch",))
     counted = progress(reading.results, reading.study.study)
     if json:
         typer.echo(counted.to_json())
