@@ -51,7 +51,7 @@ class Counts(NoObserver):
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         gc.collect()
-        self.after.append(sum(isinstance(one, Outcome) and len(one.metrics) > 0 for one in gc.get_objects()))
+        self.after.append(sum(type(one) is Outcome and len(one.metrics) > 0 for one in gc.get_objects()))
 
 
 @dataclass
