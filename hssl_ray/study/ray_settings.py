@@ -34,6 +34,9 @@ TRIALS = {
     # step: 5 to 27 % of a step's time on a CPU (benchmarks/training_step.py). A worker lives no longer than its study.
     "MALLOC_MMAP_MAX_": "0",
     "MALLOC_TRIM_THRESHOLD_": "17179869184",
+    # Tune runs a trial in a thread, whose freed memory would be kept apart from the main thread's: a full-MNIST trial
+    # then holds half as much again at its peak (benchmarks/memory.py).
+    "MALLOC_ARENA_MAX": "1",
     # A stopped trial may take so long to leave `report` before its process is given up instead of reused.
     "TUNE_FUNCTION_THREAD_TIMEOUT_S": "60",
 }
