@@ -89,9 +89,10 @@ class SeparableConvolution:
         return maps.device.type == "cpu" and autocast_type(maps) in NUMBER_TYPES and native_library() is not None
 
     def __call__(self, maps: Tensor, weight: Tensor) -> Tensor:
-        """Maps (G, N, H, W, C) and weights (C', 9*C) -> (G, N, H', W', C'), in autocast's type where it is on."""
-        kind = autocast_type(maps)
-        result: Tensor = _Convolve.apply(maps.to(kind), weight.to(kind), self)  # type: ignore[no-untyped-call]
+        """Maps (G, N, H, W, mixing*C) and weights (C', C, mixing, 9) -> (G, N, H', W', C'), in autocast's type where it
+        is on.
+        """
+        result: Tensor = _Convolve.apply(maps.to(autocast_type(maps)), weight, self)  # type: ignore[no-untyped-call]
         return result
 
     def out_size(self, size: int) -> int:
@@ -130,8 +131,9 @@ class _Convolve(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, maps: Tensor, weight: Tensor, convolution: SeparableConvolution) -> Tensor:
         maps = maps.contiguous()
+        ctx.shape, ctx.kind, ctx.convolution = weight.shape, weight.dtype, convolution
+        weight = weight.permute(0, 3, 2, 1).flatten(1).to(maps.dtype)  # (C', 9*mixing*C), as responses lie
         ctx.save_for_backward(maps, weight)
-        ctx.convolution = convolution
         out = convolution.out_size(maps.shape[2]), convolution.out_size(maps.shape[3])
         y = maps.new_empty((*maps.shape[:2], *out, weight.shape[0]))
         for element, images in _blocks(maps, out):
@@ -158,7 +160,12 @@ class _Convolve(torch.autograd.Function):
                 grad_weight += product(rows.T, r)
             if grad_maps is not None:
                 convolution.adjoint(element, product(rows, weight), grad_maps[element, images])
-        return grad_maps, None if grad_weight is None else grad_weight.to(weight.dtype), None
+        if grad_weight is not None:
+            outputs, channels, mixing, functions = ctx.shape
+            as_weights = grad_weight.view(outputs, functions, mixing, channels).permute(0, 3, 2, 1)
+            # With the very strides of the weights, as DDP wants them even where a side is 1.
+            grad_weight = torch.empty(ctx.shape, dtype=ctx.kind).copy_(as_weights)
+        return grad_maps, grad_weight, None
 
 
 def _blocks(maps: Tensor, out: tuple[int, int]) -> list[tuple[int, slice]]:

@@ -254,13 +254,12 @@ class GroupConv2d(_SteerableConv2d):
         return self._convolve_densely(z)
 
     def _convolve_separably(self, separable: SeparableConvolution, z: Tensor) -> Tensor:
-        weight = self.weight.permute(0, 3, 2, 1).flatten(1)  # (C', 9*mixing*C)
         maps = z.permute(2, 0, 3, 4, 1)
         if self.mixing > 1:
             nothing = torch.zeros_like(maps[0])
             sources = [[self.group.lifted_neighbour(g, step) for step in range(self.mixing)] for g in range(len(maps))]
             maps = torch.stack([torch.cat([nothing if h is None else maps[h] for h in row], -1) for row in sources])
-        return separable(maps, weight).permute(1, 4, 0, 2, 3)
+        return separable(maps, self.weight).permute(1, 4, 0, 2, 3)
 
     def _convolve_densely(self, z: Tensor) -> Tensor:
         kernels = self.kernels(self.weight)
