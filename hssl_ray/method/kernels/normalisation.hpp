@@ -9,14 +9,15 @@
 
 namespace {
 
-constexpr int64_t CHUNK = 16384;  // numbers
-constexpr int AT_ONCE = 4;        // rows whose sums do not wait for each other
+constexpr int64_t CHUNK = 16384;      // numbers
+constexpr int64_t CHUNK_ROWS = 512;  // a longer sum in float32 loses digits
+constexpr int AT_ONCE = 4;           // rows whose sums do not wait for each other
 
 // Runs body(first row, rows, own totals) on chunks, each thread on a run of neighbours, and then
 // join(totals of a thread) in order.
 template <class Totals, class Body, class Join>
 void in_chunks(int64_t rows, int64_t channels, int64_t threads, Body body, Join join) {
-    const int64_t size = std::max<int64_t>(1, CHUNK / channels);
+    const int64_t size = std::clamp<int64_t>(CHUNK / channels, 1, CHUNK_ROWS);
     const int64_t chunks = (rows + size - 1) / size;
     std::vector<Totals> totals(threads, Totals(channels));
 #pragma omp parallel num_threads(threads) if (threads > 1)
@@ -128,14 +129,15 @@ void gradient_sums(const void* x, const void* grad, int64_t rows, int64_t channe
             constexpr int L = decltype(lanes)::value;
             const auto a = Format<S>::template load<L>(scale + at), b = Format<S>::template load<L>(offset + at);
             const auto centre = Format<S>::template load<L>(mean + at);
-            Vector<S, L> plain[2] = {}, times[2] = {};
+            Vector<S, L> plain[AT_ONCE] = {}, times[AT_ONCE] = {};
             for (int64_t row = 0; row < count; ++row) {
                 const auto value = F::template load<L>(values + row * channels + at);
                 const auto g = passed<S, L>(F::template load<L>(grads + row * channels + at), value, a, b, relu);
-                plain[row % 2] += g;
-                times[row % 2] += g * (value - centre);
+                plain[row % AT_ONCE] += g;
+                times[row % AT_ONCE] += g * (value - centre);
             }
-            const Vector<S, L> all = plain[0] + plain[1], products = times[0] + times[1];
+            const Vector<S, L> all = (plain[0] + plain[1]) + (plain[2] + plain[3]);
+            const Vector<S, L> products = (times[0] + times[1]) + (times[2] + times[3]);
             for (int i = 0; i < L; ++i) own.of_grad[at + i] += all[i], own.of_product[at + i] += products[i];
         });
     };
