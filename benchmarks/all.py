@@ -42,6 +42,7 @@ SCRIPTS = (
     Script("workers_start"),
     Script("many_trials"),
     Script("start_up"),
+    Script("traffic"),
 )
 """In the order of the bars in docs/performance.md; `diagnostics`, `even_grids`, `open_data`, `scale_error` and
 `training_step` answer other questions and have none.

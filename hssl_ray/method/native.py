@@ -82,7 +82,7 @@ def cache_folder() -> Path:
 
 def _built(sources: Path, folder: Path) -> Path:
     """The library built from a folder's sources; several processes may ask at once, and machines share the cache."""
-    texts = [path.read_text() for path in sorted(sources.iterdir())]
+    texts = [path.read_text() for path in sorted(sources.glob("*.?pp"))]
     key = hashlib.sha256("\n".join([*texts, *FLAGS, _processor()]).encode()).hexdigest()[:16]
     library = folder / f"{sources.name}-{key}.so"
     if library.exists():
