@@ -32,5 +32,4 @@ def latest_checkpoint(workdir: Path) -> Path | None:
     return latest_valid(workdir)
 
 
-# The first optimiser of a process imports torch._dynamo, as much again as torch itself.
-PROGRAM = TrialProgram(train, latest_checkpoint, modules=("hssl_ray.trial.train", "torch._dynamo"))
+PROGRAM = TrialProgram(train, latest_checkpoint, modules=("hssl_ray.trial.train",))

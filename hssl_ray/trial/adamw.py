@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
+
+from hssl_ray.trial.groupwise import GroupwiseOptimizer
 
 
-class AdamW(Optimizer):
+class AdamW(GroupwiseOptimizer):
     """Adam with decoupled weight decay, bit for bit torch's with `foreach=True`, and with its state.
 
         w <- w - lr beta w
@@ -38,22 +39,8 @@ class AdamW(Optimizer):
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step. `closure`, if given, computes the loss again first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._step_group(group, weights)
-        return loss
-
-    def _step_group(self, group: dict[str, Any], weights: list[Tensor]) -> None:
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> None:
         lr, (beta1, beta2) = group["lr"], group["betas"]
-        grads: list[Tensor] = [p.grad for p in weights if p.grad is not None]
         for weight in weights:
             if not self.state[weight]:
                 self.state[weight].update(

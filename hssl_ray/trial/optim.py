@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from typing import Any
 
 import torch
@@ -13,9 +13,10 @@ from torch.optim import Optimizer
 from hssl_ray.trial.adamw import AdamW
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.eager import leave_compiler_out
+from hssl_ray.trial.groupwise import GroupwiseOptimizer
 
 
-class Lars(Optimizer):
+class Lars(GroupwiseOptimizer):
     """SGD with momentum in which each weight's step is scaled to the weight's own length.
 
         v <- m v + lr * lambda * (g + beta w),    lambda = eta |w| / (|g| + beta |w|),    w <- w - v
@@ -52,22 +53,8 @@ class Lars(Optimizer):
             },
         )
 
-    @torch.no_grad()
-    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
-        """Take one step. `closure`, if given, computes the loss again first."""
-        loss = None
-        if closure is not None:
-            with torch.enable_grad():
-                loss = closure()
-        for group in self.param_groups:
-            weights = [p for p in group["params"] if p.grad is not None]
-            if weights:
-                self._step_group(group, weights)
-        return loss
-
-    def _step_group(self, group: dict[str, Any], weights: list[Tensor]) -> None:
+    def _step_group(self, group: dict[str, Any], weights: list[Tensor], grads: list[Tensor]) -> None:
         beta = group["weight_decay"]
-        grads: list[Tensor] = [p.grad for p in weights if p.grad is not None]
         updates = torch._foreach_add(grads, weights, alpha=beta) if beta else list(torch._foreach_add(grads, 0.0))
         if group["adapt"]:
             weight_norms = torch.stack(torch._foreach_norm(weights)).float()
