@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: study test lint benchmarks setup clean
+.PHONY: study test chaos lint benchmarks setup clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,10 @@ study: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+# Every fault under five seeds, and the table of what each did.
+chaos: setup
+	@HSSL_CHAOS_SEEDS=5 $(BIN)/python -m pytest tests/faults --timeout 1800
 
 lint: setup
 	$(BIN)/ruff format --check .

@@ -1,0 +1,27 @@
+"""Every fault under one seed by default, under five by `make chaos`, which also prints the table."""
+
+import os
+
+import pytest
+from tests.faults.table import Table
+
+SEEDS = int(os.environ.get("HSSL_CHAOS_SEEDS", "1"))
+_TABLE = pytest.StashKey[Table]()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "seed" in metafunc.fixturenames:
+        metafunc.parametrize("seed", range(SEEDS))
+
+
+@pytest.fixture(scope="session")
+def figures(pytestconfig: pytest.Config) -> Table:
+    """Where a test writes what it measured; see `Table`."""
+    return pytestconfig.stash.setdefault(_TABLE, Table())
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    table = terminalreporter.config.stash.get(_TABLE, None)
+    if table is not None and "HSSL_CHAOS_SEEDS" in os.environ:
+        for line in ("", *table.lines()):
+            terminalreporter.write_line(line)
