@@ -3,6 +3,7 @@
 import os
 
 import pytest
+
 from tests.faults.table import Table
 
 SEEDS = int(os.environ.get("HSSL_CHAOS_SEEDS", "1"))
