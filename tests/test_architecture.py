@@ -23,6 +23,7 @@ ONLY = {
     "ray": {
         "study/rank_group.py",
         "study/ray_engine.py",
+        "study/ray_jobs.py",
         "study/ray_trials.py",
         "study/tune_loop.py",
     },

@@ -1,4 +1,4 @@
-"""The command line: `hssl-ray plan | run | status | compare | data | basis ...`.
+"""The command line: `hssl-ray plan | run | submit | status | compare | data | basis ...`.
 
 Commands import what they need when they run, so that `--help` and `plan` start without torch, Ray or MLflow.
 """
@@ -20,6 +20,7 @@ from hssl_ray.cli.run import run
 from hssl_ray.cli.schema import schema
 from hssl_ray.cli.similarity import similarity
 from hssl_ray.cli.status import status
+from hssl_ray.cli.submit import submit
 
 app = typer.Typer(
     name="hssl-ray",
@@ -45,6 +46,7 @@ def _root(
 
 app.command()(plan)
 app.command()(run)
+app.command()(submit)
 app.command()(status)
 app.command()(compare)
 app.command()(similarity)

@@ -34,6 +34,11 @@ def read_layers(path: Path, overrides: Sequence[str]) -> Parsed:
     return Parsed(reduce(_merge, layers) if layers else None, problems)
 
 
+def layer_files(path: Path) -> list[Path]:
+    """A study file and the files it extends, undermost first; empty when one of them cannot be read."""
+    return [Path(layer.at.file) for layer in _file_and_parents(path)[0]]
+
+
 def _file_and_parents(path: Path) -> tuple[list[Node], list[Problem]]:
     """The layers of a file, undermost first, each without its `extends`; none when one of them cannot be read."""
     name = str(path)

@@ -13,8 +13,12 @@ import socket
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator, MutableMapping
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from hssl_ray.study.engine import ClusterError, Engine, TrialProgram
+
+if TYPE_CHECKING:
+    from hssl_ray.study.ray_jobs import Jobs
 
 log = logging.getLogger(__name__)
 
@@ -172,3 +176,11 @@ def build_ray_engine(program: TrialProgram, announce: Callable[[str], None] | No
     from hssl_ray.study.ray_engine import RayEngine  # here, because Ray reads part of the environment when imported
 
     return RayEngine(program, announce)
+
+
+def open_jobs(address: str) -> Jobs:
+    """The jobs of the cluster whose dashboard is at an address; see `ray_jobs.Jobs`."""
+    prepare(os.environ)
+    from hssl_ray.study.ray_jobs import Jobs  # as above
+
+    return Jobs(address)

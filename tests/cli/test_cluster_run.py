@@ -117,14 +117,15 @@ def free_port() -> int:
     return port
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
     """A local head with dashboard and token, as a user starts it; yields the environment of its clients."""
     ports = {name: free_port() for name in ("gcs", "dashboard", "agent", "client", "metrics")}
     token = tmp_path_factory.mktemp("token") / "token"
     token.write_text("0" * 32)
     temp = Path("/tmp") / f"hssl-head-{os.getpid()}"  # short: Ray's socket paths have 107 characters at most
-    environment = os.environ | {
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(("HSSL_", "MLFLOW_TRACKING"))}
+    environment = kept | {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN_PATH": str(token),
         "RAY_ADDRESS": f"127.0.0.1:{ports['gcs']}",
@@ -133,17 +134,17 @@ def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
         "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",  # as in an activated environment
     }
     ray = str(Path(sys.executable).with_name("ray"))
-    started = subprocess.run(
-        [
-            ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}", "--num-cpus=2",
-            "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
-            f"--dashboard-agent-listen-port={ports['agent']}", f"--ray-client-server-port={ports['client']}",
-            f"--metrics-export-port={ports['metrics']}", "--object-store-memory=200000000", f"--temp-dir={temp}",
-        ],
-        capture_output=True, text=True, env=environment, timeout=120, check=False,
-    )  # fmt: skip
-    assert started.returncode == 0, started.stdout + started.stderr
     try:
+        started = subprocess.run(
+            [
+                ray, "start", "--head", "--node-ip-address=127.0.0.1", f"--port={ports['gcs']}", "--num-cpus=2",
+                "--dashboard-host=127.0.0.1", f"--dashboard-port={ports['dashboard']}",
+                f"--dashboard-agent-listen-port={ports['agent']}", f"--ray-client-server-port={ports['client']}",
+                f"--metrics-export-port={ports['metrics']}", "--object-store-memory=200000000", f"--temp-dir={temp}",
+            ],
+            capture_output=True, text=True, env=environment, timeout=120, check=False,
+        )  # fmt: skip
+        assert started.returncode == 0, started.stdout + started.stderr
         yield environment | {"DASHBOARD": f"http://127.0.0.1:{ports['dashboard']}", "RAY": ray}
     finally:
         # `ray stop` would end every Ray of this user; these are the processes whose command line names our folder.
@@ -162,6 +163,7 @@ def test_ray_job_submit_runs_the_quickstart(head: dict[str, str]) -> None:
     submitted = subprocess.run(
         [
             head["RAY"], "job", "submit", "--address", head["DASHBOARD"], "--working-dir", ".",
+            "--runtime-env-json", json.dumps({"env_vars": {"HSSL_HOME": str(home)}}),
             "--submission-id", "hssl-test", "--", "hssl-ray", "run", "studies/quickstart.yaml", *changes,
         ],
         capture_output=True, text=True, timeout=280, check=False, cwd=ROOT,
@@ -170,3 +172,68 @@ def test_ray_job_submit_runs_the_quickstart(head: dict[str, str]) -> None:
     assert submitted.returncode == 0, submitted.stdout[-4000:] + submitted.stderr[-4000:]
     assert "succeeded" in submitted.stdout and "H-SSL" in submitted.stdout
     assert len(list(home.glob("trials/*/outcome.json"))) == 3
+
+
+def submit(head: dict[str, str], study: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """`hssl-ray submit` from a folder that is no checkout."""
+    environment = {name: value for name, value in head.items() if name != "RAY_ADDRESS"}
+    return subprocess.run(
+        command("submit", str(study), "--address", head["DASHBOARD"], *arguments),
+        capture_output=True,
+        text=True,
+        timeout=280,
+        check=False,
+        cwd=study.parent,
+        env=environment | {"HSSL_HOME": os.environ["HSSL_HOME"], "PYTHONPATH": str(ROOT)},
+    )
+
+
+def test_submit_runs_a_study_once_and_gives_back_its_exit_code(head: dict[str, str], tmp_path: Path) -> None:
+    """Submitted twice at once, the second follows the first; the job's page says what it asks."""
+    study = tmp_path / "sent.yaml"
+    study.write_text(STUDY.replace("study: many", "study: sent").replace("seeds: 8", "seeds: 1"))
+    first = submit(head, study, "--no-wait")
+    assert first.returncode == 0, first.stdout + first.stderr
+    second = submit(head, study)
+    assert second.returncode == 0, second.stdout + second.stderr
+    assert "Submitted as job sent-1" in first.stdout
+    assert "Job sent-1 runs this study already" in second.stdout and "H-SSL" in second.stdout
+    home = Path(os.environ["HSSL_HOME"])
+    assert len(list(home.glob("trials/*/outcome.json"))) == 3
+
+    listed = subprocess.run(
+        [head["RAY"], "job", "list", "--address", head["DASHBOARD"]], capture_output=True, text=True, env=head,
+        check=True,
+    )  # fmt: skip
+    assert "'hssl.study': 'sent'" in listed.stdout and "24 trials of about a second." in listed.stdout
+
+    study.write_text(study.read_text().replace("mnist-mini", "mnist").replace("study: sent", "study: lacking"))
+    lacking = submit(head, study)
+    assert lacking.returncode == 3, lacking.stdout + lacking.stderr
+    assert "hssl-ray data prepare mnist" in lacking.stdout
+
+
+def test_a_secret_in_the_tracking_address_is_not_sent(tmp_path: Path) -> None:
+    """Ray would show it to everyone who may list jobs; nothing is submitted, and the address is not printed."""
+    study = tmp_path / "sent.yaml"
+    study.write_text(STUDY)
+    refused = subprocess.run(
+        command("submit", str(study)),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"MLFLOW_TRACKING_URI": "http://me:hunter2@127.0.0.1:5000"},
+    )
+    assert refused.returncode == 2
+    assert "MLFLOW_TRACKING_URI" in refused.stderr and "hunter2" not in refused.stdout + refused.stderr
+
+
+def test_where_no_cluster_answers_submit_says_so(tmp_path: Path) -> None:
+    study = tmp_path / "sent.yaml"
+    study.write_text(STUDY)
+    address = f"http://127.0.0.1:{free_port()}"
+    refused = subprocess.run(
+        command("submit", str(study), "--address", address), capture_output=True, text=True, check=False
+    )
+    assert refused.returncode == 2
+    assert f"no Ray takes jobs at {address}" in refused.stderr and "Traceback" not in refused.stderr
