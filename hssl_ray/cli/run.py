@@ -51,7 +51,9 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
+    from hssl_ray.study.live import Live
     from hssl_ray.study.program import PROGRAM
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
@@ -79,8 +81,12 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
 
     if engine is EngineName.INLINE:
         before_trials("")
-    runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
-    summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
+    live = Live(lambda: tracker.unsynced)
+    runs = (
+        InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials, live.samples)
+    )
+    watching: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live]
+    summary = run_study(loaded, home=root, engine=runs, observers=watching)
     store.result()
     conclusion.result()(study, changes, root, tracker, to)
     synced = tracker.close(SYNC_SECONDS)

@@ -12,6 +12,16 @@ from collections.abc import Mapping
 from hssl_ray.study.metrics import Goal
 
 
+def rung_epochs(grace_epochs: int, reduction_factor: int, max_epochs: int) -> list[int]:
+    """Where rungs stand: grace_epochs * reduction_factor ** k, below max_epochs."""
+    epochs = []
+    rung = grace_epochs
+    while rung < max_epochs:
+        epochs.append(rung)
+        rung *= reduction_factor
+    return epochs
+
+
 class Asha:
     """The rungs of one cell: trials of different cells are never ranked against each other.
 
@@ -25,7 +35,7 @@ class Asha:
         """
         Args:
             grace_epochs: the first rung, >= 1.
-            reduction_factor: rungs stand at grace_epochs * reduction_factor ** k, below max_epochs; >= 2.
+            reduction_factor: see `rung_epochs`; >= 2.
             max_epochs: epochs of a full trial, >= 1.
             metric: name of the value that `decide` is given, kept for whoever looks it up in a record.
             goal: whether more or less of it is better.
@@ -34,11 +44,9 @@ class Asha:
         self.metric = metric
         self._reduction_factor = reduction_factor
         self._sign = 1.0 if goal == "maximize" else -1.0
-        self._rungs: dict[int, dict[str, float]] = {}
-        rung = grace_epochs
-        while rung < max_epochs:
-            self._rungs[rung] = {}
-            rung *= reduction_factor
+        self._rungs: dict[int, dict[str, float]] = {
+            epoch: {} for epoch in rung_epochs(grace_epochs, reduction_factor, max_epochs)
+        }
 
     @property
     def rungs(self) -> Mapping[int, Mapping[str, float]]:

@@ -12,7 +12,7 @@ import shutil
 import signal
 import tempfile
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,9 @@ from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.garbage import collected
+from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.ray_metrics import exported
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
@@ -38,11 +40,18 @@ class RayEngine:
         program: what to run for each trial; found by import in the cluster's processes.
         announce: told the address of the dashboard, empty where there is none, before the first trial; an error that
             it raises ends the run.
+        samples: the study in numbers; see `ray_metrics.exported`.
     """
 
-    def __init__(self, program: TrialProgram, announce: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        program: TrialProgram,
+        announce: Callable[[str], None] | None = None,
+        samples: Callable[[], Mapping[Sample, float]] | None = None,
+    ) -> None:
         self._program = program
         self._announce = announce
+        self._samples = samples
 
     def run(self, sweep: Sweep, resources: Resources, options: TrialOptions) -> None:
         """See `Engine.run`.
@@ -60,7 +69,8 @@ class RayEngine:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
-            tune_sweep(sweep, self._program, resources, options, concurrency)
+            with contextlib.nullcontext() if self._samples is None else exported(self._samples):
+                tune_sweep(sweep, self._program, resources, options, concurrency)
         _remove_leftovers(scratch)
 
     @contextmanager

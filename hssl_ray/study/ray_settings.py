@@ -11,13 +11,14 @@ import logging
 import os
 import socket
 import urllib.request
-from collections.abc import Callable, Iterable, Iterator, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from hssl_ray.study.engine import ClusterError, Engine, TrialProgram
 
 if TYPE_CHECKING:
+    from hssl_ray.study.live import Sample
     from hssl_ray.study.ray_jobs import Jobs
 
 log = logging.getLogger(__name__)
@@ -165,17 +166,22 @@ def _free_port() -> int:
     return port
 
 
-def build_ray_engine(program: TrialProgram, announce: Callable[[str], None] | None = None) -> Engine:
+def build_ray_engine(
+    program: TrialProgram,
+    announce: Callable[[str], None] | None = None,
+    samples: Callable[[], Mapping[Sample, float]] | None = None,
+) -> Engine:
     """The engine on the cluster that `RAY_ADDRESS` names, or on a local one of its own that ends with the run.
 
     Args:
         program: what to run for each trial.
         announce: told the address of the dashboard once there is one.
+        samples: the study in numbers, exported as the cluster's metrics while it runs.
     """
     prepare(os.environ)
     from hssl_ray.study.ray_engine import RayEngine  # here, because Ray reads part of the environment when imported
 
-    return RayEngine(program, announce)
+    return RayEngine(program, announce, samples)
 
 
 def open_jobs(address: str) -> Jobs:
