@@ -78,7 +78,7 @@ def test_a_checkpoint_ahead_of_the_journal_is_not_resumed_from(tmp_path: Path, l
     (folder / "outcome.json").unlink()
     (tmp_path / "studies" / "fake" / "ledger.jsonl").unlink()
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
-    (folder / JOURNAL).write_bytes(b"".join(lines[: lost - 1]))
+    (folder / JOURNAL).write_bytes(b"".join(lines[:lost]))
     (folder / "trained.txt").unlink()
     assert run(tmp_path, study(epochs=5)) == {"finished": 1}
     assert epochs_trained(tmp_path, one.trial_id) == [3, 4, 5]
