@@ -7,7 +7,14 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.lease import StudyLocked
-from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError
+from hssl_ray.study.problems import (
+    MirrorConflict,
+    MirrorUnavailable,
+    SamplerUnavailable,
+    StoreUnavailable,
+    StoreVersionError,
+    StudyError,
+)
 from hssl_ray.study.reserve import DiskFull, NoRoom
 from hssl_ray.trial.durable import NewerFormat, NoLocks
 
@@ -17,11 +24,11 @@ def exit_code(error: Exception) -> int | None:
     match error:
         case StudyError() | SamplerUnavailable() | ClusterError() | TableError():
             return INVALID
-        case DataError() | StoreUnavailable() | NoRoom() | NoLocks():
+        case DataError() | StoreUnavailable() | MirrorUnavailable() | NoRoom() | NoLocks():
             return DATA
         case DiskFull():
             return SOME_FAILED
-        case StudyLocked() | NewerFormat() | StoreVersionError():
+        case StudyLocked() | NewerFormat() | MirrorConflict() | StoreVersionError():
             return INCOMPATIBLE
         case _:
             return None

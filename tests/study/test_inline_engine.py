@@ -37,7 +37,7 @@ def test_trials_run_in_order_and_leave_journal_config_and_outcome(tmp_path: Path
 
 def test_failures_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     broken, nan, full = (trial(temperature=value) for value in (0.5, 0.6, 0.8))
-    assert run(tmp_path, study(temperatures=[0.5, 0.6, 0.8, 0.1])) == {"failed": 2, "diverged": 1, "finished": 1}
+    assert run(tmp_path, study(temperatures=[0.5, 0.6, 0.1, 0.8])) == {"failed": 2, "diverged": 1, "finished": 1}
     outcomes = read_history(tmp_path, "fake").outcomes
     assert outcomes[broken.trial_id].reason == "error: RuntimeError: broken on purpose"
     assert outcomes[nan.trial_id].reason == "diverged: TrialDiverged: epoch 2: train/loss must stay finite, got nan"
