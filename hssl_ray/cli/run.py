@@ -59,6 +59,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.program import PROGRAM
     from hssl_ray.study.ray_settings import build_ray_engine
@@ -89,7 +90,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
         before_trials("")
     runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
     mirroring = _mirroring(root, loaded.study, to)
-    observers = [StudyProgress(to, loaded.compare.metric), tracker, *mirroring]
+    observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, *mirroring]
     summary = run_study(loaded, home=root, engine=runs, observers=observers)
     store.result()
     conclusion.result()(study, changes, root, tracker, to)

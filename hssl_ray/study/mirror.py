@@ -123,13 +123,15 @@ class Mirror:
             if isinstance(content, Stored):
                 files[name] = content
                 continue
-            size, blocks = 0, []
+            size = 0
+            blocks: list[str] = []
             for block in content:
                 digest = hashlib.sha256(block).hexdigest()
                 if digest not in there:
                     self._put(f"{unit}/blocks", digest, block)
                     there.add(digest)
-                size, blocks = size + len(block), [*blocks, digest]
+                size += len(block)
+                blocks.append(digest)
             files[name] = Stored(size, tuple(blocks))
         if files == before.files:
             return before
