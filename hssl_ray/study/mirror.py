@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import secrets
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,10 +40,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class Index:
-    """What the mirror has of a unit. Number 0 is an empty one."""
+    """What the mirror has of a unit."""
 
     number: int = 0
+    """Of the newest index there, be it whole or cut short; 0 where there is none."""
     files: Mapping[str, Stored] = field(default_factory=dict)
+    """Of the newest whole one."""
+    writer: str = ""
+    """Which `Mirror` wrote it."""
 
     @property
     def blocks(self) -> set[str]:
@@ -75,6 +80,7 @@ class Mirror:
 
     def __init__(self, files: FileSystem, root: str) -> None:
         self._files, self._root = files, root.rstrip("/")
+        self.writer = secrets.token_hex(8)
         self.name = f"{files.type_name}:{self._root}"
         self._made: set[str] = set()
 
@@ -96,15 +102,16 @@ class Mirror:
         Raises:
             NewerFormat: a newer version wrote it.
         """
-        for number in sorted(self._numbers(unit), reverse=True):
+        numbers = sorted(self._numbers(unit), reverse=True)
+        for number in numbers:
             path = self._index_path(unit, number)
             value = decode(self._read(path).rstrip(b"\n"))
             if value is not None:
                 check_format(path, value["format"], FORMAT)
                 stored = {name: Stored(one["bytes"], tuple(one["blocks"])) for name, one in value["files"].items()}
-                return Index(number, stored)
+                return Index(numbers[0], stored, value["writer"])
             log.warning("mirror: %s is damaged, left out", path)
-        return Index()
+        return Index(max(numbers, default=0))
 
     def write(self, unit: str, contents: Mapping[str, Iterator[bytes] | Stored], before: Index) -> Index:
         """Make the unit these files; each is given as blocks, or as the mirror has it already.
@@ -134,10 +141,11 @@ class Mirror:
                 blocks.append(digest)
             files[name] = Stored(size, tuple(blocks))
         if files == before.files:
-            return before
-        after = Index(before.number + 1, files)
+            return before  # nothing new
+        after = Index(before.number + 1, files, self.writer)
         plain = {name: {"bytes": stored.bytes, "blocks": stored.blocks} for name, stored in files.items()}
-        self._put(unit, _index_name(after.number), encode({"format": FORMAT, "unit": unit, "files": plain}))
+        index = {"format": FORMAT, "unit": unit, "writer": self.writer, "files": plain}
+        self._put(unit, _index_name(after.number), encode(index))
         self._tidy(unit, after)
         return after
 

@@ -75,6 +75,7 @@ class Mirroring(NoObserver):
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._away = False
+        self._writers: set[str] = set()
         self._refused: str | None = None
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="hssl-mirror", daemon=True)
@@ -198,6 +199,10 @@ class Mirroring(NoObserver):
     def _remembered(self, unit: str, mark: dict[str, Any]) -> _Sent:
         """What an earlier run sent: by its mark, if the mirror's index is still the one it wrote."""
         index = self._mirror.index(unit)
+        if unit == self._study:
+            self._writers = self._writers or {index.writer, self._mirror.writer}
+            if index.writer not in self._writers:  # after an outage of which somebody else saw the end first
+                raise MirrorConflict(f"mirror: {unit} is being written from another home too")
         known = mark.get("mirror") == self._mirror.name and mark.get("number") == index.number
         return _Sent(index, mark["shape"] if known else {})
 

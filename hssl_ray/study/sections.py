@@ -208,7 +208,8 @@ class Checkpoints(BaseModel):
         default=2, description="Newest checkpoints kept; two, so that one damaged file costs no trial."
     )
     keep_best: KeepBest | None = Field(
-        default=None, description="Also keep the best of all checkpoints, by this metric; absent, age alone decides."
+        default=None,
+        description="Also keep the best, `{metric: probe/top1, goal: maximize}`; absent, age alone decides.",
     )
 
     @property

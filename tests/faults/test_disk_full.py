@@ -69,7 +69,7 @@ def test_f11_a_disk_that_fills_up_costs_the_epoch_it_fills_in(
 ) -> None:
     """Five trials; the third finds the disk full, and no other is started. With room again, all of them finish."""
     asked = study(seeds=5, base={"epochs": 3, "warmup_epochs": 0, "width": 0.125, "group": "scale"})
-    trials = asked.planned()
+    trials = list(asked.planned())
     since = time.monotonic()
     summary = run_study(
         asked, home=small_disk, engine=InlineEngine(TrialProgram(fills_in_the_third, latest_checkpoint))

@@ -95,7 +95,7 @@ def local(root: Path) -> Mirror:
 
 
 def by_address(root: Path) -> Mirror:
-    return Mirror.at(f"file://{root}/of a mirror")
+    return Mirror.at(f"file://{root}/of-a-mirror")
 
 
 @pytest.mark.parametrize("kind", [local, by_address])
@@ -135,7 +135,7 @@ def test_a_second_run_with_nothing_new_writes_nothing(tmp_path: Path) -> None:
 
 
 def test_a_mirror_that_fails_at_times_has_everything_in_the_end(tmp_path: Path, seed: int) -> None:
-    """A third of all calls fail, some having written half a file; a home restored from it is the one that was lost."""
+    """One call in seven fails, some having written half a file; a home restored from it is the one that was lost."""
     asked, home, far = study(seeds=3, epochs=4), tmp_path / "home", tmp_path / "far"
     far.mkdir()
     flaky = Flaky(SubTreeFileSystem(str(far), LocalFileSystem()), failing=0.15, seed=seed)
