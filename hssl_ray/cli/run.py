@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 SYNC_SECONDS = 60.0
 MIRROR_SECONDS = 60.0
+INTERRUPTED_SECONDS = 3.0
 
 
 class EngineName(StrEnum):
@@ -98,7 +99,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     if not synced:
         to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
     for one in mirroring:
-        if not one.close(MIRROR_SECONDS):
+        if not one.close(MIRROR_SECONDS if summary.interrupted is None else INTERRUPTED_SECONDS):
             synced = False
             to.print(
                 one.refused or f"The mirror lacks {one.unsynced} trials or studies; run the study again to send them."

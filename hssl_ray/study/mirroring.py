@@ -26,6 +26,7 @@ from hssl_ray.study.ledger import LEDGER, OUTCOME, Outcome, running_driver
 from hssl_ray.study.mirror import Index, Mirror, Stored, content_of
 from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.tracked import redact
 from hssl_ray.trial.checkpoint_files import FILES, MANIFEST, committed
 from hssl_ray.trial.durable import iterate_log, read_json, write_whole
 from hssl_ray.trial.journal import JOURNAL, Record
@@ -162,9 +163,7 @@ class Mirroring(NoObserver):
         except (OSError, ArrowException) as error:
             if not self._away:
                 self._away = True
-                log.warning(
-                    "the mirror does not answer and is caught up with later (%s)", str(error).partition("\n")[0]
-                )
+                log.warning("the mirror does not answer and is caught up with later (%s)", _said(error))
             self._sent.pop(unit, None)
             return False
         return True
@@ -236,15 +235,19 @@ def restore_study(mirror: Mirror, home: Path, study: str) -> int:
         brought = sum(_bring_trial(mirror, workdir) for workdir in lacking)
     except (OSError, ArrowException) as error:
         if ledger.exists():
-            log.warning("the mirror does not answer; the study goes on from what lies here (%s)", error)
+            log.warning("the mirror does not answer; the study goes on from what lies here (%s)", _said(error))
             return 0
         raise MirrorUnavailable(
-            f"HSSL_MIRROR: does not answer ({error}), so it cannot be known whether study {study} has begun elsewhere; "
+            f"HSSL_MIRROR: does not answer ({_said(error)}), so it cannot be known whether study {study} has begun elsewhere; "
             "try again, or unset HSSL_MIRROR"
         ) from error
     if theirs is not None:
         write_whole(ledger, theirs)  # last, so that a restore that was cut short is begun again
     return brought
+
+
+def _said(error: Exception) -> str:
+    return redact(str(error).partition("\n")[0])
 
 
 def _of_trial(event: dict[str, Any]) -> bool:

@@ -92,7 +92,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._log = RecordLog(path, wait=True)
         try:
-            read_records(path)
+            check_journal(path)
             if path.stat().st_size == 0:
                 self._log.append({"format": FORMAT})
         except BaseException:

@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from hssl_ray.cli.codes import INCOMPATIBLE
 from hssl_ray.cli.errors import exit_code
+from hssl_ray.study.engine import TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger
@@ -206,6 +207,26 @@ def test_the_best_checkpoint_is_never_removed(tmp_path: Path, goal: Any, kept: l
             retention=Retention(2, best),
         )
     assert [int(path.name[-5:]) for path in committed(tmp_path)] == kept
+
+
+@pytest.mark.parametrize(
+    ("asked", "given"),
+    [
+        ({}, Retention(2, None)),
+        ({"keep": 3}, Retention(3, None)),
+        ({"keep_best": {}}, Retention(2, Best("probe/top1", "maximize"))),
+        ({"keep_best": {"metric": "train/loss", "goal": "minimize"}}, Retention(2, Best("train/loss", "minimize"))),
+    ],
+)
+def test_a_study_says_what_is_kept(tmp_path: Path, asked: dict[str, Any], given: Retention) -> None:
+    told = []
+
+    def train(config: TrialConfig, report: Any, resume: Path | None = None, **options: Any) -> None:
+        told.append(options["keep"])
+        raise RuntimeError("that is all")
+
+    run_study(study(seeds=1, checkpoints=asked), home=tmp_path, engine=InlineEngine(TrialProgram(train, latest_valid)))
+    assert told == [given]
 
 
 # ---- other versions

@@ -12,7 +12,8 @@ import pytest
 
 from hssl_ray.cli.codes import DATA, SOME_FAILED
 from hssl_ray.cli.errors import exit_code
-from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.study.attempt import run_attempt
+from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import RESERVE, Ledger, Outcome, read_history
 from hssl_ray.study.reserve import DiskFull, NoRoom
@@ -123,3 +124,21 @@ def test_a_ledger_writes_down_the_end_on_the_room_set_aside(tmp_path: Path, monk
     history = read_history(tmp_path, "s")
     assert history.outcomes == {trial().trial_id: Outcome("failed", "disk_full: OSError")}
     assert history.attempts == {trial().trial_id: 1}
+
+
+def test_a_trial_that_found_the_disk_full_is_the_last_one_started(tmp_path: Path) -> None:
+    """On any disk; a trial that fails otherwise (temperature 0.5) stops nothing."""
+    counts = run_study(study(temperatures=[0.5, 0.8, 0.1]), home=tmp_path, engine=InlineEngine(PROGRAM)).counts
+    assert counts == {"failed": 2, "planned": 1}
+    assert epochs_trained(tmp_path, trial(temperature=0.1).trial_id) == []
+
+
+def test_an_attempt_that_cannot_open_its_journal_ends_as_failed(tmp_path: Path) -> None:
+    """Not as an error of the driver's, nor as a worker that was lost."""
+    one = trial()
+    journal = tmp_path / "trials" / one.trial_id / "journal.jsonl"
+    journal.mkdir(parents=True)
+    ending = run_attempt(
+        one.config, 1, PROGRAM, TrialOptions(tmp_path, tmp_path / "scratch"), lambda record: "continue"
+    )
+    assert (ending.state, ending.reason.partition(":")[0]) == ("failed", "error")
