@@ -52,6 +52,18 @@ def _shape(directory: Path) -> dict[str, list[int]]:
     return {path.relative_to(directory).as_posix(): [one.st_size, one.st_mtime_ns] for path, one in stats.items()}
 
 
+def _is_less(shape: Mapping[str, list[int]], there: Index) -> bool:
+    """Whether a unit lacks what it can only lack by damage: lines of its log, its outcome, its newest checkpoint."""
+    logs = [name for name in (LEDGER, JOURNAL) if name in there.files]
+    newest = max((name for name in there.files if "/" in name), default="").rpartition("/")[0]
+    return (
+        not shape.keys() & {LEDGER, JOURNAL}
+        or any(shape.get(name, [0])[0] < there.files[name].bytes for name in logs)
+        or (OUTCOME in there.files and OUTCOME not in shape)
+        or max((name for name in shape if "/" in name), default="").rpartition("/")[0] < newest
+    )
+
+
 @dataclass
 class _Sent:
     index: Index
@@ -77,6 +89,7 @@ class Mirroring(NoObserver):
         self._closing = threading.Event()
         self._away = False
         self._writers: set[str] = set()
+        self._less: set[str] = set()
         self._refused: str | None = None
         self._deadline = float("inf")
         self._thread = threading.Thread(target=self._run, name="hssl-mirror", daemon=True)
@@ -155,18 +168,23 @@ class Mirroring(NoObserver):
             self._send(unit, length)
         except MirrorConflict as error:
             if unit == self._study:
-                self._refused = f"{error}; nothing more is mirrored from here"
-                log.error("%s", self._refused)
-                return False
-            self._sent.pop(unit, None)  # two studies with one trial: the next round reads what is there
-            return False
+                self._refuse(error)
+            # else two studies with one trial: the next round reads what is there
         except (OSError, ArrowException) as error:
             if not self._away:
                 self._away = True
                 log.warning("the mirror does not answer and is caught up with later (%s)", _said(error))
-            self._sent.pop(unit, None)
-            return False
-        return True
+        except Exception as error:  # a newer version's index, or a fault of ours: neither may look like success
+            log.exception("the mirror failed")
+            self._refuse(error)
+        else:
+            return True
+        self._sent.pop(unit, None)
+        return False
+
+    def _refuse(self, error: Exception) -> None:
+        self._refused = f"{_said(error)}; nothing more is mirrored from here"
+        log.error("%s", self._refused)
 
     def _send(self, unit: str, length: int | None) -> None:
         directory = self._home / unit
@@ -177,6 +195,11 @@ class Mirroring(NoObserver):
             return
         sent = self._sent.get(unit) or self._remembered(unit, mark)
         if shape == sent.shape:
+            return
+        if _is_less(shape, sent.index):  # a home that is being deleted must not take its copy along
+            if unit not in self._less:
+                self._less.add(unit)
+                log.warning("mirror: %s is less here than there, and stays there as it is", unit)
             return
         contents: dict[str, Iterator[bytes] | Stored] = {}
         for name, now in shape.items():
@@ -238,8 +261,8 @@ def restore_study(mirror: Mirror, home: Path, study: str) -> int:
             log.warning("the mirror does not answer; the study goes on from what lies here (%s)", _said(error))
             return 0
         raise MirrorUnavailable(
-            f"HSSL_MIRROR: does not answer ({_said(error)}), so it cannot be known whether study {study} has begun elsewhere; "
-            "try again, or unset HSSL_MIRROR"
+            f"HSSL_MIRROR: does not answer ({_said(error)}), so it cannot be known whether study {study} has begun "
+            "elsewhere; try again, or unset HSSL_MIRROR"
         ) from error
     if theirs is not None:
         write_whole(ledger, theirs)  # last, so that a restore that was cut short is begun again

@@ -64,7 +64,11 @@ def child(work: Callable[[Acknowledge], None], *, die_at: int | None = None, lon
                 resource.setrlimit(resource.RLIMIT_FSIZE, (longest_file, longest_file))
             if die_at is not None:
                 _die_at(die_at)
-            work(lambda number: write(telling, b"%d\n" % number) and None)
+
+            def acknowledge(number: int) -> None:
+                write(telling, b"%d\n" % number)
+
+            work(acknowledge)
             status = 0
         except BaseException:
             traceback.print_exc(file=sys.__stderr__)

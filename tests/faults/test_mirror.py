@@ -126,6 +126,36 @@ def test_what_is_gone_here_is_removed_there(tmp_path: Path) -> None:
     assert len(list(unit.glob("index-*"))) == 1
 
 
+@pytest.mark.parametrize("gone", [JOURNAL, "outcome.json", "checkpoints", "."])
+def test_a_home_that_is_being_deleted_does_not_take_its_copy_along(tmp_path: Path, gone: str) -> None:
+    """The driver still runs and mirrors while somebody removes the trial, file by file."""
+    asked, home, far = study(seeds=1), tmp_path / "home", tmp_path / "far"
+    assert run(asked, home, local(far))
+    known = results(home, asked)
+    workdir = trial_folder(home, trial().trial_id)
+    mirroring = Mirroring(local(far), home, asked.study, every=0.01)
+    shutil.rmtree(workdir) if gone == "." else None
+    if (workdir / gone).is_dir():
+        shutil.rmtree(workdir / gone)
+    elif workdir.exists():
+        (workdir / gone).unlink()
+    mirroring._note(f"trials/{workdir.name}", "studies/fake")
+    assert mirroring.close(10)
+    shutil.rmtree(home)
+    assert restore_study(local(far), home, asked.study) == 1
+    assert results(home, asked) == known
+    assert newest(workdir) == of_epoch(workdir, 3)
+    assert (workdir / "outcome.json").exists()
+
+
+def test_a_fault_of_the_mirrors_code_is_no_success(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(*arguments: Any) -> None:
+        raise ValueError("a fault of ours")
+
+    monkeypatch.setattr(Mirror, "write", broken)
+    assert not run(study(seeds=1), tmp_path / "home", local(tmp_path / "far"))
+
+
 def test_a_second_run_with_nothing_new_writes_nothing(tmp_path: Path) -> None:
     asked, home, far = study(seeds=2), tmp_path / "home", tmp_path / "far"
     assert run(asked, home, local(far))
