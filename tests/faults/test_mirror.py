@@ -1,8 +1,12 @@
 """The mirror: a home lost in the middle of a study, a mirror that is away, damaged, or somebody else's."""
 
 import contextlib
+import os
 import random
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -311,3 +315,53 @@ def test_a_hostile_mirror_chooses_no_folder_of_ours(tmp_path: Path) -> None:
     assert {path.name for path in tmp_path.iterdir()} == {"far", "evil", "home"}
     assert {path.name for path in (home / "trials").iterdir()} == {one.trial_id}
     assert {path.name for path in (home / unit).iterdir()} == {JOURNAL}
+
+
+STUDY = """\
+study: moved
+base: {dataset: mnist-mini, train_images: 100, batch_size: 50, width: 0.125, epochs: 3, warmup_epochs: 1}
+grid: {method: [a_ssl, h_ssl]}
+seeds: 2
+checkpoints: {every_epochs: 1}
+"""
+
+
+@pytest.mark.slow
+def test_a_study_goes_on_from_the_mirror_on_a_machine_without_a_home(tmp_path: Path) -> None:
+    """As a user has it: SIGTERM after the first trial, the home deleted, `hssl-ray run` again; real training."""
+    file, far = tmp_path / "moved.yaml", tmp_path / "far"
+    file.write_text(STUDY)
+    command = [sys.executable, "-m", "hssl_ray", "run", str(file), "--engine", "inline"]
+
+    def environment(name: str, **more: str) -> dict[str, str]:
+        return {**os.environ, "HSSL_HOME": str(tmp_path / name), **more}
+
+    mirrored = {"HSSL_MIRROR": far.as_uri()}
+    with subprocess.Popen(command, env=environment("first", **mirrored), stdout=subprocess.DEVNULL) as driver:
+        try:
+            while not list((tmp_path / "first/trials").glob("*/outcome.json")):
+                assert driver.poll() is None
+                time.sleep(0.05)
+            driver.terminate()
+            assert driver.wait(60) == 128 + signal.SIGTERM
+        finally:
+            driver.kill()
+    shutil.rmtree(tmp_path / "first")
+    again = subprocess.run(command, env=environment("second", **mirrored), capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert "trials from the mirror" in again.stdout
+    whole = subprocess.run(command, env=environment("undisturbed"), capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+
+    def measured(name: str) -> dict[str, Any]:
+        journals = (tmp_path / name / "trials").glob(f"*/{JOURNAL}")
+        return {
+            path.parent.name: [
+                (record.epoch, {k: v for k, v in record.metrics.items() if not k.startswith("perf/")})
+                for record in read_records(path)
+            ]
+            for path in journals
+        }
+
+    assert measured("second") == measured("undisturbed")
+    assert len(measured("second")) == 4
