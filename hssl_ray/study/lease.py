@@ -133,7 +133,7 @@ class Lease:
     def _sign(self) -> None:
         with self._writing:
             held = read_json(self._path)
-            if held is not None and held["driver"] != self._mine["driver"]:
+            if held is not None and held.get("driver") != self._mine["driver"]:
                 self._taken_by = _name(held)
             else:
                 self._mine["beats"] += 1
@@ -156,5 +156,5 @@ class Lease:
         self._ended.set()
         self._thread.join()
         held = read_json(self._path)
-        if held is not None and held["driver"] == self._mine["driver"]:
+        if held is not None and held.get("driver") == self._mine["driver"]:
             self._path.unlink(missing_ok=True)

@@ -92,10 +92,11 @@ def _check_left(study: Study, ledger: Ledger) -> None:
         NoRoom: the checkpoints of the trials that are left will not fit on the disk.
     """
     history = ledger.history
+    done = FINAL | ({"pruned"} if study.early_stop else set())
     left = [
         trial
         for trial_id, trial in history.trials().items()
-        if trial_id not in history.outcomes or history.outcomes[trial_id].state not in FINAL
+        if trial_id not in history.outcomes or history.outcomes[trial_id].state not in done
     ]
     for trial in left:
         if trial.trial_id in history.attempts:
