@@ -39,6 +39,7 @@ SCRIPTS = (
     Script("memory"),
     Script("no_op_trials"),
     Script("study_overhead"),
+    Script("checkpoint_overhead", (), ("--rounds", "1", "--epochs", "2")),
     Script("workers_start"),
     Script("many_trials"),
     Script("start_up"),

@@ -24,6 +24,7 @@ from hssl_ray.study.metrics import EPOCH_METRICS, FINAL_METRICS
 from hssl_ray.study.ray_settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study, load_study
+from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -82,7 +83,7 @@ def report_only(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
 ) -> None:
     """A trial without training: random metrics, fixed by the trial."""
     draw = random.Random(config.trial_id)  # noqa: S311  numbers to compare, guards nothing

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 
 EPOCHS = 1  # the stock recipe can hang with more: its reports pass through a queue of size one
@@ -22,7 +23,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
 ) -> None:
     """Report every epoch; no checkpoint, as the stock recipe has none."""
     for epoch in range(1, config.epochs + 1):

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
-from hssl_ray.cli.codes import DATA, INCOMPATIBLE, INVALID
+from hssl_ray.cli.codes import DATA, INCOMPATIBLE, INVALID, SOME_FAILED
 from hssl_ray.data.errors import DataError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
-from hssl_ray.study.ledger import LedgerError, StudyLocked
-from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError
+from hssl_ray.study.lease import StudyLocked
+from hssl_ray.study.problems import (
+    MirrorConflict,
+    MirrorUnavailable,
+    SamplerUnavailable,
+    StoreUnavailable,
+    StoreVersionError,
+    StudyError,
+)
+from hssl_ray.study.reserve import DiskFull, NoRoom
+from hssl_ray.trial.durable import NewerFormat, NoLocks
 
 
 def exit_code(error: Exception) -> int | None:
@@ -15,9 +24,11 @@ def exit_code(error: Exception) -> int | None:
     match error:
         case StudyError() | SamplerUnavailable() | ClusterError() | TableError():
             return INVALID
-        case DataError() | StoreUnavailable():
+        case DataError() | StoreUnavailable() | MirrorUnavailable() | NoRoom() | NoLocks():
             return DATA
-        case StudyLocked() | LedgerError() | StoreVersionError():
+        case DiskFull():
+            return SOME_FAILED
+        case StudyLocked() | NewerFormat() | MirrorConflict() | StoreVersionError():
             return INCOMPATIBLE
         case _:
             return None

@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from hssl_ray.cli.codes import NOT_SYNCED, SOME_FAILED
 from hssl_ray.cli.compare import SET, STUDY
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from hssl_ray.study.mirroring import Mirroring
+
 SYNC_SECONDS = 60.0
+MIRROR_SECONDS = 60.0
+INTERRUPTED_SECONDS = 3.0
 
 
 class EngineName(StrEnum):
@@ -33,7 +41,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     """Train what is left of a study and print its comparison; the same command again continues where it stopped.
 
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
-    4 some trials failed, 5 MLflow lacks some results, 6 another driver runs the study, 130 or 143 after a signal.
+    4 some trials failed, 5 MLflow or the mirror lacks some results,
+    6 another driver or a newer version runs the study, 130 or 143 after a signal.
     """
     # Imported here: torch, Ray and MLflow take seconds, for which no other command and no mistake should wait.
     from hssl_ray.data.manifest import parquet_directory, read_manifest
@@ -85,19 +94,41 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     runs = (
         InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials, live.samples)
     )
-    watching: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live]
-    summary = run_study(loaded, home=root, engine=runs, observers=watching)
+    mirroring = _mirroring(root, loaded.study, to)
+    observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
+    summary = run_study(loaded, home=root, engine=runs, observers=observers)
     store.result()
     conclusion.result()(study, changes, root, tracker, to)
     synced = tracker.close(SYNC_SECONDS)
     if not synced:
         to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
+    for one in mirroring:
+        if not one.close(MIRROR_SECONDS if summary.interrupted is None else INTERRUPTED_SECONDS):
+            synced = False
+            to.print(
+                one.refused or f"The mirror lacks {one.unsynced} trials or studies; run the study again to send them."
+            )
     if summary.interrupted is not None:
         raise typer.Exit(128 + summary.interrupted)
     if summary.counts.get("failed") or summary.counts.get("diverged"):
         raise typer.Exit(SOME_FAILED)
     if not synced:
         raise typer.Exit(NOT_SYNCED)
+
+
+def _mirroring(home: Path, study: str, to: Console) -> list[Mirroring]:
+    """The mirror at `$HSSL_MIRROR`, if there is one, after the study was brought from it."""
+    address = os.environ.get("HSSL_MIRROR")
+    if not address:
+        return []
+    from hssl_ray.study.mirror import Mirror  # and pyarrow's file systems
+    from hssl_ray.study.mirroring import Mirroring, restore_study
+
+    mirror = Mirror.at(address)
+    brought = restore_study(mirror, home, study)
+    if brought:
+        to.print(f"Brought {brought} trials from the mirror.")
+    return [Mirroring(mirror, home, study)]
 
 
 def _open_store(uri: str, home: Path) -> None:

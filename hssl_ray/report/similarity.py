@@ -24,7 +24,8 @@ from hssl_ray.report.statistics import Summary, summarise
 from hssl_ray.report.text_table import NOTHING, TextTable
 from hssl_ray.report.wording import method_name
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.trial.checkpoint import CheckpointError, load_network, of_epoch, verify
+from hssl_ray.trial.checkpoint import load_network
+from hssl_ray.trial.checkpoint_files import CheckpointError, of_epoch, verify
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data
 from hssl_ray.trial.similarity import StageSimilarity, orbits, stage_similarities

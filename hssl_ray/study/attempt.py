@@ -14,6 +14,7 @@ from hssl_ray.study.failures import cause_of, keep_traceback, reason
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import State, shared_outcome
 from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.durable import NewerFormat, NoLocks
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
 
@@ -44,7 +45,11 @@ def run_attempt(
         How it ended. An error of the trial's own code is a failed ending; its traceback is kept in the trial's folder.
     """
     workdir = trial_folder(options.home, config.trial_id)
-    with Journal(workdir / JOURNAL) as journal:
+    try:
+        opened = Journal(workdir / JOURNAL)
+    except (OSError, NewerFormat, NoLocks) as error:
+        return Ending("failed", reason(cause_of(error), error))
+    with opened as journal:
         # Another study may have trained the trial while this one waited for the journal.
         ended = shared_outcome(options.home, config.trial_id)
         if ended is not None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.spec import PlannedTrial, Study
+from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -37,7 +38,7 @@ class Train(Protocol):
         *,
         workdir: Path,
         checkpoint_every: int,
-        keep: int,
+        keep: Retention,
     ) -> None: ...
 
 
@@ -47,7 +48,7 @@ class TrialProgram:
 
     train: Train
     latest_checkpoint: Callable[[Path], Path | None]
-    """The newest valid checkpoint in a trial's folder; `hssl_ray.trial.checkpoint.latest_valid`."""
+    """The newest valid checkpoint in a trial's folder; `hssl_ray.trial.checkpoint_files.latest_valid`."""
     modules: tuple[str, ...] = ()
     """What `train` will import; processes of a cluster import it before there is a trial for them."""
 
@@ -60,7 +61,7 @@ class TrialOptions:
     scratch: Path
     """A folder for what an engine needs while it runs; emptied by it before and after."""
     checkpoint_every: int = 5
-    keep: int = 2
+    keep: Retention = KEEP_NEWEST
 
 
 class Engine(Protocol):

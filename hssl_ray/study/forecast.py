@@ -94,7 +94,7 @@ def forecast(study: Study, throughput: float = DEFAULT_THROUGHPUT, sd: float = D
         gmac=gmac,
         throughput=throughput,
         hours=gmac / throughput / 3600,
-        checkpoint_bytes=sum(cell.trials * study.checkpoints.keep * cell.checkpoint_bytes for cell in cells),
+        checkpoint_bytes=sum(cell.trials * study.checkpoints.most * cell.checkpoint_bytes for cell in cells),
         power=_power(study, sd),
         warnings=[*_study_warnings(study, configs), *_cell_warnings(configs)],
     )

@@ -7,23 +7,39 @@ interrupted. An outcome no attempt could change is also put beside the trial, fo
 
 from __future__ import annotations
 
-import os
-import socket
+import json
+import logging
 import time
-from collections.abc import Collection, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, get_args
 
 from hssl_ray.study.layout import study_folder, trial_folder
+from hssl_ray.study.lease import Lease, StudyLocked
+from hssl_ray.study.lease import running_driver as running_driver_at
+from hssl_ray.study.reserve import Reserve
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.durable import Locked, RecordLog, iterate_log, read_json, write_json
+from hssl_ray.trial.durable import (
+    Locked,
+    NewerFormat,
+    RecordLog,
+    check_format,
+    decode,
+    encode,
+    iterate_log,
+    write_json,
+    write_whole,
+)
+
+log = logging.getLogger(__name__)
 
 FORMAT = 1
 LEDGER = "ledger.jsonl"
 LOCK = "lock"
+RESERVE = "reserve"
 OUTCOME = "outcome.json"
 
 State = Literal["finished", "pruned", "diverged", "failed", "killed"]
@@ -32,14 +48,6 @@ Cause = Literal[
 ]
 FINAL: frozenset[str] = frozenset({"finished", "diverged"})
 RETRYABLE: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted"})
-
-
-class StudyLocked(RuntimeError):
-    """Another driver is running the study; running it twice at once would train everything twice."""
-
-
-class LedgerError(ValueError):
-    """The ledger was written by a newer version of this program."""
 
 
 @dataclass(frozen=True)
@@ -100,6 +108,8 @@ class History:
     """Trials started and not ended, with the time of the start."""
     outcomes: dict[str, Outcome] = field(default_factory=dict)
     """How the last attempt of each trial ended, unless a new one has begun."""
+    format: int | None = None
+    """What the first line says; None where there is none."""
 
     def trials(self) -> dict[str, PlannedTrial]:
         """All trials of the study as last planned, each once, suggestions of its search included."""
@@ -114,14 +124,12 @@ class History:
         """Take in one event.
 
         Raises:
-            LedgerError: it is of a kind this version does not know.
+            NewerFormat: it is of a kind this version does not know.
         """
         match event["event"]:
             case "ledger":
-                if event["format"] > FORMAT:
-                    raise LedgerError(
-                        f"ledger: format {event['format']} was written by a newer hssl-ray; this one reads {FORMAT}"
-                    )
+                check_format("ledger", event["format"], FORMAT)
+                self.format = event["format"]
             case "planned":
                 self.plan(event["digest"], event["study"], map(_row, event["trials"]), event["searches"])
             case "sampled":
@@ -134,7 +142,7 @@ class History:
             case "ended":
                 self.end(event["trial_id"], Outcome(**event["outcome"]))
             case kind:
-                raise LedgerError(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray")
+                raise NewerFormat(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray, upgrade it")
 
     def plan(self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str]) -> None:
         """`planned`, its trials as they are."""
@@ -165,7 +173,11 @@ def _plain(trial: PlannedTrial) -> dict[str, Any]:
 
 
 def read_history(home: Path, study: str, metrics: Collection[str] | None = None) -> History:
-    """A study's history, running or not; empty if it never ran. `metrics`: see `History`."""
+    """A study's history, running or not; empty if it never ran. `metrics`: see `History`.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
+    """
     history = History(metrics)
     for event in iterate_log(study_folder(home, study) / LEDGER):
         history.fold(event)
@@ -173,27 +185,36 @@ def read_history(home: Path, study: str, metrics: Collection[str] | None = None)
 
 
 def shared_outcome(home: Path, trial_id: str) -> Outcome | None:
-    """The final outcome of a trial, whichever study ran it."""
-    data = read_json(trial_folder(home, trial_id) / OUTCOME)
-    return None if data is None else Outcome(**data)
+    """The final outcome of a trial, whichever study ran it; None where there is none that can be read.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
+    """
+    path = trial_folder(home, trial_id) / OUTCOME
+    try:
+        content = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    data = decode(content.rstrip(b"\n")) or _without_checksum(content)
+    if data is None:
+        log.warning("%s: damaged, left out", path)
+        return None
+    check_format(path, data["format"], FORMAT)
+    return Outcome(**data["outcome"])
+
+
+def _without_checksum(content: bytes) -> dict[str, Any] | None:
+    """An outcome as it was written before it had a checksum."""
+    try:
+        value = json.loads(content)
+    except ValueError:
+        return None
+    return {"format": 1, "outcome": value} if isinstance(value, dict) and "state" in value else None
 
 
 def running_driver(home: Path, study: str) -> str | None:
     """`process 123 on host` that runs the study now, or None. A driver on another host is taken at its word."""
-    data = read_json(study_folder(home, study) / LOCK)
-    if data is None or (data["host"] == socket.gethostname() and not _alive(data["pid"])):
-        return None
-    return f"process {data['pid']} on {data['host']}"
-
-
-def _alive(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True
+    return running_driver_at(study_folder(home, study) / LOCK)
 
 
 class Ledger:
@@ -205,8 +226,10 @@ class Ledger:
         metrics: those that the outcomes in `history` keep; None for all. On disk there are always all.
 
     Raises:
-        StudyLocked: another driver, alive, has it open. The lock of a dead one falls with it.
-        LedgerError: a newer version wrote it.
+        StudyLocked: another driver, alive, has it open. The lock of a dead one falls with it; see `lease`.
+        NewerFormat: a newer version wrote it.
+        NoRoom: the disk is full.
+        NoLocks: see `RecordLog`.
     """
 
     def __init__(self, home: Path, study: str, metrics: Collection[str] | None = None) -> None:
@@ -217,14 +240,29 @@ class Ledger:
         except Locked:
             driver = running_driver(home, study) or "another process"
             raise StudyLocked(f"study {study} is being run by {driver}; wait for it or stop it first") from None
-        write_json(folder / LOCK, {"pid": os.getpid(), "host": socket.gethostname(), "since": time.time()})
         try:
-            self.history = read_history(home, study, metrics)
-            if self.history.digest is None:
-                self._log.append({"event": "ledger", "format": FORMAT})
+            self._reserve = Reserve(folder / RESERVE)
+            self._lease = Lease(folder / LOCK, study)
         except BaseException:
             self._log.close()
             raise
+        try:
+            self.history = read_history(home, study, metrics)
+            if self.history.format is None:
+                header = {"event": "ledger", "format": FORMAT}
+                self._append(header)
+                self.history.fold(header)
+        except BaseException:
+            self.close()
+            raise
+
+    def _append(self, event: dict[str, Any]) -> None:
+        self._write(lambda: self._log.append(event))
+
+    def _write(self, write: Callable[[], None]) -> None:
+        """Write what must be on the disk, even a full one, and only while the study is ours."""
+        self._lease.check()
+        self._reserve.spend(write)
 
     @classmethod
     def open(cls, home: Path, study: str, metrics: Collection[str] | None = None) -> Ledger:
@@ -246,12 +284,12 @@ class Ledger:
             return
         trials, searches = tuple(trials), sorted(searches)
         rows = [_plain(trial) for trial in trials]
-        self._log.append({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": searches})
+        self._append({"event": "planned", "digest": digest, "study": study, "trials": rows, "searches": searches})
         self.history.plan(digest, study, trials, searches)
 
     def sampled(self, sample: Sample) -> None:
         """A suggestion, before any of its trials starts."""
-        self._log.append(
+        self._append(
             {
                 "event": "sampled",
                 "search": sample.search,
@@ -267,23 +305,23 @@ class Ledger:
         """An attempt begins."""
         config = trial_folder(self.home, trial.trial_id) / "config.json"
         if not config.exists():
-            write_json(config, trial.config.model_dump(mode="json"))
+            self._write(lambda: write_json(config, trial.config.model_dump(mode="json")))
         event = {"event": "started", "trial_id": trial.trial_id, "attempt": attempt, "time": time.time()}
-        self._log.append(event)
+        self._append(event)
         self.history.fold(event)
 
     def ended(self, trial_id: str, outcome: Outcome) -> None:
         """An attempt is over, or another study's final outcome is taken over."""
-        if outcome.state in FINAL:
-            path = trial_folder(self.home, trial_id) / OUTCOME
-            if not path.exists():
-                write_json(path, asdict(outcome))
-        self._log.append({"event": "ended", "trial_id": trial_id, "time": time.time(), "outcome": asdict(outcome)})
+        if outcome.state in FINAL and shared_outcome(self.home, trial_id) is None:
+            content = encode({"format": FORMAT, "outcome": asdict(outcome)})
+            self._write(lambda: write_whole(trial_folder(self.home, trial_id) / OUTCOME, content))
+        self._append({"event": "ended", "trial_id": trial_id, "time": time.time(), "outcome": asdict(outcome)})
         self.history.end(trial_id, outcome)
 
     def close(self) -> None:
         """Let another driver run the study."""
-        (study_folder(self.home, self.study) / LOCK).unlink(missing_ok=True)
+        self._reserve.release()
+        self._lease.release()
         self._log.close()
 
     def __enter__(self) -> Ledger:

@@ -49,6 +49,14 @@ class StoreUnavailable(ValueError):
     """The tracking store does not answer."""
 
 
+class MirrorUnavailable(ValueError):
+    """The mirror does not answer when a study must be read from it, or is no address of one."""
+
+
+class MirrorConflict(ValueError):
+    """A study was run from two homes, and its mirror and this home no longer agree."""
+
+
 def shown(value: Any) -> str:
     """A value as a study file would write it, on one line, harmless to a terminal and never long."""
     match value:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.trial.checkpoint_files import Retention, latest_valid
 from hssl_ray.trial.config import TrialConfig
 
 # All imports of torch are inside the functions: it takes more than a second.
@@ -17,7 +18,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
 ) -> None:
     """See `hssl_ray.trial.train.train_trial`."""
     from hssl_ray.trial.train import train_trial
@@ -26,10 +27,8 @@ def train(
 
 
 def latest_checkpoint(workdir: Path) -> Path | None:
-    """See `hssl_ray.trial.checkpoint.latest_valid`."""
-    from hssl_ray.trial.checkpoint import latest_valid
-
-    return latest_valid(workdir)
+    """See `hssl_ray.trial.checkpoint_files.latest_valid`; a trial's folder has the trial's name."""
+    return latest_valid(workdir, workdir.name)
 
 
 PROGRAM = TrialProgram(train, latest_checkpoint, modules=("hssl_ray.trial.train",))

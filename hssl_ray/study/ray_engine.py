@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import shutil
 import signal
 import tempfile
@@ -30,6 +31,7 @@ from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
 TUNE_LOOP = "hssl_ray.study.tune_loop"
+_TEMPORARY = re.compile(r"hssl-ray-\w{8}")
 OBJECT_STORE_BYTES = 200_000_000  # only settings and records pass through it; data sets are memory-mapped files
 
 
@@ -164,5 +166,7 @@ def _remove_leftovers(scratch: Path) -> None:
     """Remove what a run, perhaps one that was killed, left of its cluster."""
     head = scratch / "head"
     if head.exists():
-        shutil.rmtree(head.read_text(), ignore_errors=True)
+        left = Path(head.read_text(errors="replace"))
+        if _TEMPORARY.fullmatch(left.name):  # a note cut short would name a folder above
+            shutil.rmtree(left, ignore_errors=True)
     shutil.rmtree(scratch, ignore_errors=True)

@@ -13,14 +13,17 @@ from types import FrameType
 
 from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
+from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
-from hssl_ray.study.ledger import Ledger
+from hssl_ray.study.ledger import FINAL, Ledger
+from hssl_ray.study.reserve import check_room
 from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, Study
 from hssl_ray.study.sweep import Interrupted, Sweep
+from hssl_ray.trial.checkpoint_files import check_formats, size_of
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.journal import JOURNAL, StoredRecords
+from hssl_ray.trial.journal import JOURNAL, StoredRecords, check_journal
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,9 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
 
     Raises:
         StudyLocked: another driver is running the study.
-        LedgerError: a newer version of this program ran it.
+        NewerFormat: a newer version of this program ran it.
+        NoRoom: the disk is full before the first trial.
+        DiskFull: it filled up, and so did the room set aside for the ledger.
         SamplerUnavailable: its search needs a package that is not installed.
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
@@ -50,6 +55,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
             searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
             ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), searches)
         planned = ledger.history.planned
+        _check_left(study, ledger)
         told = Observers(observers)
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
@@ -63,7 +69,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
             max_retries=study.resilience.max_retries,
         )
         scratch = study_folder(home, study.study) / "engine"
-        options = TrialOptions(home, scratch, study.checkpoints.every_epochs, study.checkpoints.keep)
+        options = TrialOptions(home, scratch, study.checkpoints.every_epochs, study.checkpoints.retention)
         try:
             with _signals_to(sweep):
                 if sweep.has_work():
@@ -76,6 +82,29 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
             summary = Summary(sweep.counts(), time.monotonic() - since, interrupted)
             told.study_closed(summary)
         return summary
+
+
+def _check_left(study: Study, ledger: Ledger) -> None:
+    """Look at what trials that have begun left behind, before an engine starts.
+
+    Raises:
+        NewerFormat: a newer version wrote a journal or a checkpoint of a trial that is not done.
+        NoRoom: the checkpoints of the trials that are left will not fit on the disk.
+    """
+    history = ledger.history
+    done = FINAL | ({"pruned"} if study.early_stop else set())
+    left = [
+        trial
+        for trial_id, trial in history.trials().items()
+        if trial_id not in history.outcomes or history.outcomes[trial_id].state not in done
+    ]
+    for trial in left:
+        if trial.trial_id in history.attempts:
+            workdir = trial_folder(ledger.home, trial.trial_id)
+            check_journal(workdir / JOURNAL)
+            check_formats(workdir)
+    there = sum(size_of(trial_folder(ledger.home, trial.trial_id)) for trial in left)
+    check_room(ledger.home, study.checkpoints.most * sum(checkpoint_bytes(trial.config) for trial in left) - there)
 
 
 def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:

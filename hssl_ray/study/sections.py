@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetPydanticSch
 from typing_extensions import TypedDict
 
 from hssl_ray.study.metrics import EpochMetric, Goal, Metric
+from hssl_ray.trial.checkpoint_files import Best, Retention
 from hssl_ray.trial.config import Method, TrialConfig
 
 STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
@@ -188,6 +189,15 @@ class Compare(BaseModel):
         return self
 
 
+class KeepBest(BaseModel):
+    """What the best checkpoint of a trial is best at. Checkpoints stand at `every_epochs` and at the end."""
+
+    model_config = STRICT
+
+    metric: EpochMetric = Field(default="probe/top1", description="What checkpoints are ranked by.")
+    goal: Goal = Field(default="maximize", description="Whether more or less of the metric is better.")
+
+
 class Checkpoints(BaseModel):
     """How often a trial saves itself, and how many it keeps. Never changes a result."""
 
@@ -197,6 +207,21 @@ class Checkpoints(BaseModel):
     keep: Annotated[int, Field(ge=2)] = Field(
         default=2, description="Newest checkpoints kept; two, so that one damaged file costs no trial."
     )
+    keep_best: KeepBest | None = Field(
+        default=None,
+        description="Also keep the best, `{metric: probe/top1, goal: maximize}`; absent, age alone decides.",
+    )
+
+    @property
+    def most(self) -> int:
+        """Checkpoints that a trial may keep."""
+        return self.keep + (self.keep_best is not None)
+
+    @property
+    def retention(self) -> Retention:
+        """The same, as a trial is given it."""
+        best = self.keep_best
+        return Retention(self.keep, None if best is None else Best(best.metric, best.goal))
 
 
 class Resilience(BaseModel):

@@ -5,6 +5,7 @@ Running a study again is how it is resumed: what is left is read from the ledger
 
 from __future__ import annotations
 
+import logging
 import signal
 import time
 from collections import Counter, deque
@@ -20,6 +21,8 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
+
+log = logging.getLogger(__name__)
 
 
 class Interrupted(BaseException):
@@ -92,6 +95,7 @@ class Sweep:
         self._running: dict[str, _Running] = {}
         self._settled: set[str] = set()
         self._interruptible = False
+        self._disk_full = False
         self._ahead: Assignment | Wait | None = None
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
@@ -103,7 +107,7 @@ class Sweep:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and self.interrupted is None:
             return ahead
-        while self.interrupted is None:
+        while self.interrupted is None and not self._disk_full:
             if self._retries:
                 return self._hand(self._retries.popleft())
             if self._queue:
@@ -199,6 +203,12 @@ class Sweep:
         outcome = Outcome(ending.state, ending.reason, last_metrics(records), attempt, seconds)
         self._ledger.ended(trial_id, outcome)
         self._observers.trial_ended(trial, outcome)
+        if outcome.cause == "disk_full" and not self._disk_full:
+            self._disk_full = True  # every other trial would train an epoch, to no avail
+            log.error(
+                "%s: the disk is full; no more trials are started. Free some space and run the study again",
+                self._ledger.home,
+            )
         if outcome.retryable and self._retried[trial_id] < self._max_retries:
             self._retried[trial_id] += 1
             self._retries.append(Assignment(trial, attempt + 1))

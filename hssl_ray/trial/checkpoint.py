@@ -1,55 +1,38 @@
-"""Checkpoints that are committed or absent: safetensors and JSON in a folder, a manifest with hashes written last.
-
-A checkpoint folder `checkpoints/epoch-00005` holds `weights.safetensors` (the network), `optimizer.safetensors`,
-`config.json` (the trial), `state.json` (where training stands, with float16's loss scale) and `manifest.json`. It is
-built under another name and renamed when every byte is on disk, so a crash leaves the old checkpoints and no half of a
-new one.
-"""
+"""What a checkpoint holds: network, optimiser and loss scale, as safetensors and JSON. See `checkpoint_files`."""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from safetensors import SafetensorError
+import torch
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.amp import GradScaler
 from torch.optim import Optimizer
 
-from hssl_ray.data.files import flush, sha256_of
 from hssl_ray.method.networks import Network, build_network
+from hssl_ray.trial.checkpoint_files import (
+    CONFIG,
+    OPTIMIZER,
+    STATE,
+    WEIGHTS,
+    CheckpointError,
+    Retention,
+    begin,
+    of_epoch,
+    publish,
+    read_small_json,
+    retain,
+    verify,
+    write_json,
+)
 from hssl_ray.trial.config import TrialConfig
 
-log = logging.getLogger(__name__)
-
-FORMAT = 1
-MANIFEST = "manifest.json"
-WEIGHTS = "weights.safetensors"
-CONFIG = "config.json"
-STATE = "state.json"
-
-
-class CheckpointError(ValueError):
-    """A checkpoint that is not what its manifest says, or belongs to another trial."""
-
-
-def folder(workdir: Path) -> Path:
-    """Where a trial's checkpoints lie."""
-    return workdir / "checkpoints"
-
-
-def of_epoch(workdir: Path, epoch: int) -> Path:
-    """The folder of the checkpoint after an epoch, counted from 1, whether it is there or not."""
-    return folder(workdir) / f"epoch-{epoch:05d}"
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    path.write_text(json.dumps(value, sort_keys=True, indent=1, allow_nan=False), encoding="utf-8")
+_WORDS = {"F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16}
+_WORDS |= {"I64": torch.int64, "I32": torch.int32, "U8": torch.uint8, "BOOL": torch.bool}
 
 
 def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
@@ -57,12 +40,53 @@ def _optimizer_tensors(optimizer: Optimizer) -> dict[str, Tensor]:
     return {f"{index}/{name}": value.contiguous() for index, values in state.items() for name, value in values.items()}
 
 
-def _load_optimizer(optimizer: Optimizer, tensors: dict[str, Tensor]) -> None:
+def _load_optimizer(optimizer: Optimizer, path: Path) -> None:
+    """Refuses, before it reads any, tensors that are not of this optimiser's parameters."""
+    parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+    for key, (dtype, shape) in _header(path).items():
+        index = key.partition("/")[0]
+        if not index.isdecimal() or int(index) >= len(parameters):
+            raise CheckpointError(f"{path}: {key}: must be of one of {len(parameters)} parameters")
+        parameter = parameters[int(index)]
+        scalar = torch.Size(shape).numel() == 1
+        if not scalar and (shape != tuple(parameter.shape) or dtype != parameter.dtype):
+            raise CheckpointError(
+                f"{path}: {key}: must be {parameter.dtype} {tuple(parameter.shape)}, got {dtype} {shape}"
+            )
     state: dict[int, dict[str, Tensor]] = {}
-    for key, value in tensors.items():
+    for key, value in load_file(path).items():
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+
+
+def _load_network(network: nn.Module, path: Path) -> None:
+    """Refuses, before it reads any, tensors that are not this network's: none is cast, none stays as it was."""
+    expected = {name: (value.dtype, tuple(value.shape)) for name, value in network.state_dict().items()}
+    found = _header(path)
+    for name in sorted(expected.keys() | found.keys()):
+        if expected.get(name) != found.get(name):
+            raise CheckpointError(
+                f"{path}: {name}: must be {_described(expected.get(name))}, got {_described(found.get(name))}"
+            )
+    network.load_state_dict(load_file(path))
+
+
+def _header(path: Path) -> Mapping[str, tuple[torch.dtype | str, tuple[int, ...]]]:
+    """Type and shape of the tensors in a file, none of them read."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            slices = {name: file.get_slice(name) for name in file.keys()}  # noqa: SIM118  it is no mapping
+            return {
+                name: (_WORDS.get(one.get_dtype(), one.get_dtype()), tuple(one.get_shape()))
+                for name, one in slices.items()
+            }
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path}: is no file of tensors ({error})") from error
+
+
+def _described(tensor: tuple[torch.dtype | str, tuple[int, ...]] | None) -> str:
+    return "absent" if tensor is None else f"{tensor[0]} {tensor[1]}"
 
 
 def commit(
@@ -73,74 +97,32 @@ def commit(
     scaler: GradScaler,
     *,
     epoch: int,
-    keep: int,
+    metrics: Mapping[str, float],
+    retention: Retention,
 ) -> Path:
-    """Write the checkpoint of a finished epoch and drop all but the newest `keep`.
+    """Write the checkpoint of a finished epoch and drop those that `retention` does not name.
 
     Returns:
         The committed folder.
-    """
-    target = of_epoch(workdir, epoch)
-    building = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.rmtree(building, ignore_errors=True)
-    building.mkdir(parents=True)
-    weights = {name: value.contiguous() for name, value in network.state_dict().items()}
-    save_file(weights, building / WEIGHTS)
-    save_file(_optimizer_tensors(optimizer), building / "optimizer.safetensors")
-    _write_json(building / CONFIG, config.model_dump(mode="json"))
-    state = {"epoch": epoch, "trial_id": config.trial_id, "loss_scale": scaler.state_dict()}
-    _write_json(building / STATE, state)
-    files = sorted(building.iterdir())
-    for path in files:
-        flush(path)
-    manifest = {path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)} for path in files}
-    _write_json(building / MANIFEST, {"format": FORMAT, "trial_id": config.trial_id, "epoch": epoch, "files": manifest})
-    flush(building / MANIFEST)
-    flush(building)
-    shutil.rmtree(target, ignore_errors=True)  # left by an attempt that went further than the one now running
-    building.rename(target)
-    flush(target.parent)
-    for old in committed(workdir)[:-keep]:
-        shutil.rmtree(old)
-    return target
-
-
-def committed(workdir: Path) -> list[Path]:
-    """Checkpoint folders of a trial, oldest first, valid or not."""
-    return sorted(folder(workdir).glob("epoch-[0-9][0-9][0-9][0-9][0-9]"))
-
-
-def verify(path: Path) -> dict[str, Any]:
-    """The manifest of a checkpoint whose every file is what it says.
 
     Raises:
-        CheckpointError: a file is missing, cut short, changed, or the manifest itself cannot be read.
+        OSError: the disk is full or gone; what was written of the checkpoint is removed.
     """
+    building = begin(workdir, epoch)
+    target = of_epoch(workdir, epoch)
     try:
-        manifest: dict[str, Any] = json.loads((path / MANIFEST).read_text(encoding="utf-8"))
-        files = manifest["files"]
-        if manifest["format"] != FORMAT:
-            raise CheckpointError(f"{path}: must have format {FORMAT}, got {manifest['format']}")
-        for name, expected in files.items():
-            file = path / name
-            if file.stat().st_size != expected["bytes"] or sha256_of(file) != expected["sha256"]:
-                raise CheckpointError(f"{file}: differs from its manifest")
-    except (OSError, UnicodeDecodeError, json.JSONDecodeError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{path}: no valid manifest ({error})") from error
-    return manifest
-
-
-def latest_valid(workdir: Path) -> Path | None:
-    """The newest checkpoint that passes `verify`; a broken one is set aside as `*.corrupt` and the search goes on."""
-    for path in reversed(committed(workdir)):
-        try:
-            verify(path)
-        except CheckpointError as error:
-            log.warning("checkpoint set aside: %s", error)
-            path.rename(path.with_name(path.name + ".corrupt"))
-        else:
-            return path
-    return None
+        weights = {name: value.contiguous() for name, value in network.state_dict().items()}
+        save_file(weights, building / WEIGHTS)
+        save_file(_optimizer_tensors(optimizer), building / OPTIMIZER)
+        write_json(building / CONFIG, config.model_dump(mode="json"))
+        state = {"epoch": epoch, "trial_id": config.trial_id, "loss_scale": scaler.state_dict()}
+        write_json(building / STATE, state)
+        publish(building, target, config.trial_id, epoch, metrics)
+    except BaseException:
+        shutil.rmtree(building, ignore_errors=True)
+        raise
+    retain(workdir, retention)
+    return target
 
 
 def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Optimizer, scaler: GradScaler) -> int:
@@ -151,15 +133,14 @@ def restore(path: Path, config: TrialConfig, network: nn.Module, optimizer: Opti
 
     Raises:
         CheckpointError: it is damaged, or of another trial.
+        NewerFormat: a newer version wrote it.
     """
-    manifest = verify(path)
-    if manifest["trial_id"] != config.trial_id:
-        raise CheckpointError(f"{path}: must be of trial {config.trial_id}, got {manifest['trial_id']}")
+    manifest = verify(path, config.trial_id)
     try:
-        network.load_state_dict(load_file(path / WEIGHTS))
-        _load_optimizer(optimizer, load_file(path / "optimizer.safetensors"))
-        scaler.load_state_dict(json.loads((path / STATE).read_text(encoding="utf-8")).get("loss_scale", {}))
-    except (SafetensorError, RuntimeError) as error:
+        _load_network(network, path / WEIGHTS)
+        _load_optimizer(optimizer, path / OPTIMIZER)
+        scaler.load_state_dict(read_small_json(path / STATE).get("loss_scale", {}))
+    except (SafetensorError, RuntimeError, TypeError, KeyError) as error:
         raise CheckpointError(f"{path}: does not fit the network ({error})") from error
     return int(manifest["epoch"])
 
@@ -168,11 +149,10 @@ def load_network(path: Path) -> tuple[TrialConfig, Network]:
     """The trial and its network, in evaluation mode, from a folder with `weights.safetensors` and `config.json`.
 
     Raises:
-        OSError: a file is missing.
+        CheckpointError: a file is missing, or the weights do not fit the config's network.
         pydantic.ValidationError: the config is not one of a trial.
-        RuntimeError: the weights do not fit the config's network.
     """
-    config = TrialConfig.model_validate_json((path / CONFIG).read_text(encoding="utf-8"))
+    config = TrialConfig.model_validate(read_small_json(path / CONFIG))
     network = build_network(config)
-    network.load_state_dict(load_file(path / WEIGHTS))
+    _load_network(network, path / WEIGHTS)
     return config, network.eval()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import logging
@@ -12,27 +13,58 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
-from hssl_ray.data.files import flush
+from hssl_ray.data.files import flush, make_folder
 
 log = logging.getLogger(__name__)
 
 _PREFIX, _MIDDLE, _SUFFIX = b'{"crc":"', b'","record":', b"}"
 _CRC = slice(len(_PREFIX), len(_PREFIX) + 8)
 _RECORD = slice(len(_PREFIX) + 8 + len(_MIDDLE), -len(_SUFFIX))
+_NO_LOCKS = frozenset({errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP})
 
 
 class Locked(RuntimeError):
     """Another process holds the file."""
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Replace a JSON file at once: readers see the old one or the new one, never a half."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+class NoLocks(ValueError):
+    """The file system cannot lock files, so nothing on it keeps two writers apart."""
+
+
+class NewerFormat(ValueError):
+    """A file was written by a newer version of this program; reading it as if it were ours could misread it."""
+
+
+def check_format(path: Path | str, found: Any, known: int) -> None:
+    """Refuse what a newer version wrote.
+
+    Raises:
+        NewerFormat: `found` is not one of 1 to `known`.
+    """
+    if not isinstance(found, int) or not 1 <= found <= known:
+        raise NewerFormat(
+            f"{path}: format {found} was written by a newer hssl-ray, this one reads up to {known}; "
+            "upgrade hssl-ray, or set HSSL_HOME to a folder of its own"
+        )
+
+
+def write_whole(path: Path, content: bytes) -> None:
+    """Replace a file at once: readers see the old one or the new one, never a half."""
+    make_folder(path.parent)
     building = path.with_name(f".{path.name}.{os.getpid()}")  # its own, because two studies may write a shared trial's
-    building.write_text(json.dumps(value, sort_keys=True, indent=1), encoding="utf-8")
-    flush(building)
-    building.replace(path)
+    try:
+        building.write_bytes(content)
+        flush(building)
+        building.replace(path)
+    except BaseException:
+        building.unlink(missing_ok=True)  # on a full disk it would take the room of what comes next
+        raise
     flush(path.parent)
+
+
+def write_json(path: Path, value: dict[str, Any]) -> None:
+    """`write_whole` of a JSON object."""
+    write_whole(path, json.dumps(value, sort_keys=True, indent=1).encode())
 
 
 def read_json(path: Path) -> dict[str, Any] | None:
@@ -63,7 +95,10 @@ def decode(line: bytes) -> dict[str, Any] | None:
 
 
 def read_log(path: Path) -> list[dict[str, Any]]:
-    """The records of a log, written or being written; a torn tail is left out, a damaged line is named and left out."""
+    """The records of a log, written or being written; a torn tail is left out, a damaged line is named and left out.
+
+    Records on one line, because what parted them is damaged, are read all the same.
+    """
     return list(iterate_log(path))
 
 
@@ -75,13 +110,30 @@ def iterate_log(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         for number, line in enumerate(file, start=1):
-            if not line.endswith(b"\n"):
-                return
-            record = decode(line[:-1])
-            if record is None:
-                log.warning("%s:%d: damaged line, left out", path, number)
-            else:
+            record = decode(line[:-1]) if line.endswith(b"\n") else None
+            if record is not None:
                 yield record
+                continue
+            found = list(_whole_records(line))
+            if line.endswith(b"\n"):
+                log.warning("%s:%d: damaged line, left out; records read from it: %d", path, number, len(found))
+            for start, end in found:
+                whole = decode(line[start:end])
+                assert whole is not None
+                yield whole
+
+
+def _whole_records(line: bytes) -> Iterator[tuple[int, int]]:
+    """Where whole records stand in a line that is not one record: its end, or that of the one before, is damaged."""
+    start = line.find(_PREFIX)
+    while start >= 0:
+        following = line.find(_PREFIX, start + 1)
+        last = len(line) if following < 0 else following
+        for end in (last, last - 1):
+            if decode(line[start:end]) is not None:
+                yield start, end
+                break
+        start = following
 
 
 class RecordLog:
@@ -93,11 +145,12 @@ class RecordLog:
 
     Raises:
         Locked: another process has it open and `wait` is false.
+        NoLocks: the file system cannot say whether one has.
     """
 
     def __init__(self, path: Path, *, wait: bool = False) -> None:
         self.path = path
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(path.parent)
         self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
         try:
             # The kernel drops this lock with the process that holds it, however it dies.
@@ -105,14 +158,35 @@ class RecordLog:
         except BlockingIOError:
             os.close(self._descriptor)
             raise Locked(f"{path}: is being written by another process") from None
-        self._drop_torn_tail()
+        except OSError as error:
+            os.close(self._descriptor)
+            if error.errno not in _NO_LOCKS:
+                raise
+            raise NoLocks(
+                f"{path}: its file system cannot lock files ({error.strerror}); set HSSL_HOME to one that can, "
+                "or mount it with locks (NFS without nolock, Lustre with flock)"
+            ) from None
+        self._mend_tail()
         flush(path.parent)
 
-    def _drop_torn_tail(self) -> None:
-        whole = self.path.read_bytes().rfind(b"\n") + 1
-        if whole < os.fstat(self._descriptor).st_size:
+    def _mend_tail(self) -> None:
+        """Drop a last line that was cut short; give one that lacks nothing but its newline a new one."""
+        data = self.path.read_bytes()
+        whole = data.rfind(b"\n") + 1
+        if whole == len(data):
+            return
+        found = list(_whole_records(data[whole:]))
+        if not found:
             log.warning("%s: the last line was cut short and is dropped", self.path)
-            os.ftruncate(self._descriptor, whole)
+        os.ftruncate(self._descriptor, whole + (found[-1][1] if found else 0))
+        if found:
+            self._write(b"\n")
+
+    def _write(self, data: bytes) -> None:
+        written = 0
+        while written < len(data):
+            written += os.write(self._descriptor, data[written:])
+        os.fsync(self._descriptor)
 
     def append(self, record: dict[str, Any]) -> None:
         """Add a record, durably. A line that could not be written whole is taken back.
@@ -123,10 +197,7 @@ class RecordLog:
         line = encode(record)
         start = os.fstat(self._descriptor).st_size
         try:
-            written = 0
-            while written < len(line):
-                written += os.write(self._descriptor, line[written:])
-            os.fsync(self._descriptor)
+            self._write(line)
         except BaseException:
             os.ftruncate(self._descriptor, start)
             raise

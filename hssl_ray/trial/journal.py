@@ -7,9 +7,12 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from types import TracebackType
+from typing import Any
 
-from hssl_ray.trial.durable import RecordLog, read_log
+from hssl_ray.trial.durable import RecordLog, check_format, iterate_log
 
+FORMAT = 1
+"""Written into the first line; a journal without it is of format 1 too."""
 JOURNAL = "journal.jsonl"
 
 
@@ -33,9 +36,28 @@ def read_records(path: Path) -> list[Record]:
     """One record per epoch, in order of epochs, from a journal that may still be written.
 
     An epoch that was trained again after a resume counts once, as last written.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
     """
-    latest = {record["epoch"]: record for record in read_log(path)}
+    latest: dict[int, dict[str, Any]] = {}
+    for line in iterate_log(path):
+        if "format" in line:
+            check_format(path, line["format"], FORMAT)
+        else:
+            latest[line["epoch"]] = line
     return [Record(**latest[epoch]) for epoch in sorted(latest)]
+
+
+def check_journal(path: Path) -> None:
+    """Look at a journal's first line alone.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
+    """
+    first = next(iterate_log(path), {})
+    if "format" in first:
+        check_format(path, first["format"], FORMAT)
 
 
 class StoredRecords:
@@ -61,10 +83,21 @@ class Journal:
 
     Opening waits while another process trains the same trial: two studies may share it, or an attempt whose driver died
     may be about to end.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
+        NoLocks: see `RecordLog`.
     """
 
     def __init__(self, path: Path) -> None:
         self._log = RecordLog(path, wait=True)
+        try:
+            check_journal(path)
+            if path.stat().st_size == 0:
+                self._log.append({"format": FORMAT})
+        except BaseException:
+            self._log.close()
+            raise
 
     def append(self, record: Record) -> None:
         """Add an epoch; when this returns it is on the disk.

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.method.networks import build_network
 from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
 from hssl_ray.trial.endings import TrialDiverged
@@ -33,7 +34,7 @@ def train_trial(
     *,
     workdir: Path,
     checkpoint_every: int = 5,
-    keep: int = 2,
+    keep: Retention = KEEP_NEWEST,
 ) -> None:
     """Train one trial, alone or as one rank of an initialised process group.
 
@@ -44,7 +45,7 @@ def train_trial(
         resume: checkpoint folder to go on from; training then equals training that was never interrupted.
         workdir: the trial's folder; checkpoints lie under `checkpoints/`.
         checkpoint_every: epochs between checkpoints; the last epoch always has one.
-        keep: newest checkpoints to keep.
+        keep: which checkpoints stay.
 
     Raises:
         TrialDiverged: the loss became infinite or not a number.
@@ -96,7 +97,9 @@ def train_trial(
         committed = None
         if last or (epoch + 1) % checkpoint_every == 0:
             if ranks.first:
-                committed = checkpoint.commit(workdir, config, network, optimizer, scaler, epoch=epoch + 1, keep=keep)
+                committed = checkpoint.commit(
+                    workdir, config, network, optimizer, scaler, epoch=epoch + 1, metrics=metrics, retention=keep
+                )
             ranks.barrier()
         report(metrics, committed)
 

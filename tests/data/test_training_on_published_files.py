@@ -12,7 +12,7 @@ from hssl_ray.data.catalog import DatasetInfo
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.pixels import Content
 from hssl_ray.data.prepare import prepare
-from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.train import train_trial
 
@@ -32,7 +32,7 @@ def trained(config: TrialConfig, workdir: Path) -> list[dict[str, float]]:
     """Every epoch's metrics."""
     told: list[dict[str, float]] = []
     train_trial(config, lambda metrics, committed: told.append(metrics), workdir=workdir)
-    assert checkpoint.latest_valid(workdir) is not None
+    assert latest_valid(workdir) is not None
     assert [metrics["epoch"] for metrics in told] == [1.0, 2.0]
     assert all(math.isfinite(value) for metrics in told for value in metrics.values())
     return told

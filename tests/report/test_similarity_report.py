@@ -17,6 +17,7 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome
 from hssl_ray.study.spec import PlannedTrial, load_study
 from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, WEIGHTS
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.optim import build_optimizer
 
@@ -45,7 +46,14 @@ def train(config: TrialConfig) -> None:
                 weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator))
     optimizer, scaler = build_optimizer(network, network.probe, config), GradScaler("cpu", enabled=False)
     checkpoint.commit(
-        trial_folder(home(), config.trial_id), config, network, optimizer, scaler, epoch=config.epochs, keep=2
+        trial_folder(home(), config.trial_id),
+        config,
+        network,
+        optimizer,
+        scaler,
+        epoch=config.epochs,
+        metrics={},
+        retention=KEEP_NEWEST,
     )
 
 
@@ -59,9 +67,7 @@ def ran(path: Path, *, unfinished: tuple[str, ...] = (), damaged: tuple[str, ...
                 continue
             train(trial.config)
             if trial.name in damaged:
-                (trial_folder(home(), trial.trial_id) / "checkpoints" / "epoch-00001" / checkpoint.WEIGHTS).write_bytes(
-                    b"x"
-                )
+                (trial_folder(home(), trial.trial_id) / "checkpoints" / "epoch-00001" / WEIGHTS).write_bytes(b"x")
             ledger.started(trial, 1)
             ledger.ended(trial.trial_id, Outcome("finished", metrics={"probe/ridge_top1": 0.8}))
 

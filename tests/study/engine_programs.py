@@ -10,6 +10,7 @@ from typing import Any
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.study.spec import PlannedTrial, Study
+from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged
 
@@ -28,7 +29,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
 ) -> None:
     """Epochs without work: `train/loss` is 1 / epoch, plus the seed; checkpoints hold the epoch.
 

@@ -15,6 +15,7 @@ from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import Outcome, read_history
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
+from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import Record
@@ -29,7 +30,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
 ) -> None:
     """Reports as many metrics as a real trial, no two equal."""
     for epoch in range(1, config.epochs + 1):

@@ -37,7 +37,7 @@ def test_trials_run_in_order_and_leave_journal_config_and_outcome(tmp_path: Path
 
 def test_failures_are_named_and_the_others_go_on(tmp_path: Path) -> None:
     broken, nan, full = (trial(temperature=value) for value in (0.5, 0.6, 0.8))
-    assert run(tmp_path, study(temperatures=[0.5, 0.6, 0.8, 0.1])) == {"failed": 2, "diverged": 1, "finished": 1}
+    assert run(tmp_path, study(temperatures=[0.5, 0.6, 0.1, 0.8])) == {"failed": 2, "diverged": 1, "finished": 1}
     outcomes = read_history(tmp_path, "fake").outcomes
     assert outcomes[broken.trial_id].reason == "error: RuntimeError: broken on purpose"
     assert outcomes[nan.trial_id].reason == "diverged: TrialDiverged: epoch 2: train/loss must stay finite, got nan"
@@ -78,7 +78,7 @@ def test_a_checkpoint_ahead_of_the_journal_is_not_resumed_from(tmp_path: Path, l
     (folder / "outcome.json").unlink()
     (tmp_path / "studies" / "fake" / "ledger.jsonl").unlink()
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
-    (folder / JOURNAL).write_bytes(b"".join(lines[: lost - 1]))
+    (folder / JOURNAL).write_bytes(b"".join(lines[:lost]))
     (folder / "trained.txt").unlink()
     assert run(tmp_path, study(epochs=5)) == {"finished": 1}
     assert epochs_trained(tmp_path, one.trial_id) == [3, 4, 5]

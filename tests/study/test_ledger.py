@@ -9,18 +9,17 @@ from pathlib import Path
 
 import pytest
 
+from hssl_ray.study.lease import StudyLocked
 from hssl_ray.study.ledger import (
     LEDGER,
     Ledger,
-    LedgerError,
     Outcome,
     Sample,
-    StudyLocked,
     read_history,
     running_driver,
     shared_outcome,
 )
-from hssl_ray.trial.durable import RecordLog
+from hssl_ray.trial.durable import NewerFormat, RecordLog
 from tests.study.engine_programs import trial
 
 
@@ -149,7 +148,7 @@ def test_a_flipped_bit_is_found_and_costs_one_event(tmp_path: Path, caplog: pyte
 def test_a_newer_format_is_refused(tmp_path: Path) -> None:
     with RecordLog(_ledger_file(tmp_path)) as log:
         log.append({"event": "ledger", "format": 2})
-    with pytest.raises(LedgerError, match="format 2 was written by a newer"):
+    with pytest.raises(NewerFormat, match="format 2 was written by a newer"):
         Ledger.open(tmp_path, "s")
     with RecordLog(_ledger_file(tmp_path)):
         pass  # the refusal let go of the file

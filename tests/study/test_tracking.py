@@ -33,6 +33,7 @@ from hssl_ray.study.study_writer import CELLS_VIEW, METHODS_VIEW
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import KEEP_NEWEST
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -306,7 +307,14 @@ def commit(home: Path, trial: PlannedTrial, epoch: int) -> str:
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     folder = trial_folder(home, trial.trial_id)
     saved = checkpoint.commit(
-        folder, trial.config, network, optimizer, GradScaler("cpu", enabled=False), epoch=epoch, keep=2
+        folder,
+        trial.config,
+        network,
+        optimizer,
+        GradScaler("cpu", enabled=False),
+        epoch=epoch,
+        metrics={},
+        retention=KEEP_NEWEST,
     )
     return str(saved.relative_to(folder))
 

@@ -10,7 +10,15 @@ from torch.amp import GradScaler
 from torch.optim import Optimizer
 
 from hssl_ray.trial import checkpoint
-from hssl_ray.trial.checkpoint import CheckpointError, commit, committed, latest_valid, restore, verify
+from hssl_ray.trial.checkpoint import commit, restore
+from hssl_ray.trial.checkpoint_files import (
+    KEEP_NEWEST,
+    CheckpointError,
+    committed,
+    folder,
+    latest_valid,
+    verify,
+)
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.optim import Lars
 
@@ -34,7 +42,7 @@ def network_and_optimizer(kind: str = "adamw", seed: int = 0) -> tuple[nn.Module
 @pytest.mark.parametrize("kind", ["adamw", "lars"])
 def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer(kind)
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=3, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=3, metrics={}, retention=KEEP_NEWEST)
     twin, twin_optimizer = network_and_optimizer(kind, seed=9)
     assert restore(path, CONFIG, twin, twin_optimizer, SCALER) == 3
     batch = torch.randn(5, 3)
@@ -49,9 +57,9 @@ def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -
 def test_only_the_newest_are_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
     for epoch in (1, 2, 3, 4):
-        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, keep=2)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, metrics={}, retention=KEEP_NEWEST)
     assert [path.name for path in committed(tmp_path)] == ["epoch-00003", "epoch-00004"]
-    assert len(list(checkpoint.folder(tmp_path).iterdir())) == 2
+    assert len(list(folder(tmp_path).iterdir())) == 2
 
 
 def cut(path: Path) -> None:
@@ -76,8 +84,8 @@ def remove(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, flip, empty, remove])
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
-    bad = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, keep=2)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
+    bad = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={}, retention=KEEP_NEWEST)
     damage(bad / file)
     with pytest.raises(CheckpointError):
         verify(bad)
@@ -87,27 +95,27 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, dama
 
 def test_another_trial_s_checkpoint_is_refused(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
     with pytest.raises(CheckpointError, match="must be of trial"):
         restore(path, TrialConfig(epochs=21), network, optimizer, SCALER)
 
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
 
     def crash(path: Path, value: object) -> None:
         raise OSError("disk full")
 
-    monkeypatch.setattr(checkpoint, "_write_json", crash)
+    monkeypatch.setattr(checkpoint, "write_json", crash)
     with pytest.raises(OSError, match="disk full"):
-        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, keep=2)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={}, retention=KEEP_NEWEST)
     assert latest_valid(tmp_path) == good
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
     names = {file.name for file in path.iterdir()}
     assert names == {"weights.safetensors", "optimizer.safetensors", "config.json", "state.json", "manifest.json"}
     assert TrialConfig.model_validate(json.loads((path / "config.json").read_text())) == CONFIG
@@ -123,7 +131,7 @@ def test_float16s_loss_scale_is_restored(tmp_path: Path) -> None:
         scaler.scale(network(torch.randn(5, 3)).square().sum()).backward()
         scaler.step(optimizer)
         scaler.update()
-    path = commit(tmp_path, CONFIG, network, optimizer, scaler, epoch=1, keep=2)
+    path = commit(tmp_path, CONFIG, network, optimizer, scaler, epoch=1, metrics={}, retention=KEEP_NEWEST)
     twin = GradScaler("cpu")
     restore(path, CONFIG, network, optimizer, twin)
     assert twin.state_dict() == scaler.state_dict()

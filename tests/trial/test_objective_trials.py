@@ -15,7 +15,8 @@ from hssl_ray.method.criterion_spec import CONTRASTIVE
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.forecast import checkpoint_bytes, forecast
 from hssl_ray.study.spec import Study
-from hssl_ray.trial import checkpoint, data
+from hssl_ray.trial import data
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialStopped
 from hssl_ray.trial.optim import parameter_groups
@@ -51,7 +52,7 @@ def train(
 
 
 def weights(workdir: Path) -> dict[str, torch.Tensor]:
-    path = checkpoint.latest_valid(workdir)
+    path = latest_valid(workdir)
     assert path is not None
     return load_file(path / "weights.safetensors")
 
@@ -76,7 +77,7 @@ def test_interrupted_and_resumed_is_uninterrupted_with_what_an_objective_learns(
     config = tiny(**changes)
     whole = train(config, tmp_path / "whole")
     first = train(config, tmp_path / "cut", stop_after=1)
-    resumed = train(config, tmp_path / "cut", resume=checkpoint.latest_valid(tmp_path / "cut"))
+    resumed = train(config, tmp_path / "cut", resume=latest_valid(tmp_path / "cut"))
     assert whole == first + resumed
     expected, got = weights(tmp_path / "whole"), weights(tmp_path / "cut")
     assert expected.keys() == got.keys()

@@ -12,7 +12,7 @@ from torch.multiprocessing.spawn import spawn
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.method.networks import build_network
-from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data, training_batches
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
@@ -55,7 +55,7 @@ class Recorder:
 
 
 def weights(workdir: Path) -> dict[str, Tensor]:
-    path = checkpoint.latest_valid(workdir)
+    path = latest_valid(workdir)
     assert path is not None
     return load_file(path / "weights.safetensors")
 
@@ -126,7 +126,7 @@ def test_interrupted_and_resumed_is_uninterrupted_bit_for_bit(method: str, optim
     train_trial(config, whole, workdir=tmp_path / "whole", checkpoint_every=1)
     with pytest.raises(TrialStopped):
         train_trial(config, first, workdir=tmp_path / "cut", checkpoint_every=1)
-    train_trial(config, second, checkpoint.latest_valid(tmp_path / "cut"), workdir=tmp_path / "cut", checkpoint_every=1)
+    train_trial(config, second, latest_valid(tmp_path / "cut"), workdir=tmp_path / "cut", checkpoint_every=1)
     pieces = first.metrics + second.metrics
     for ours, theirs in zip(whole.metrics, pieces, strict=True):
         assert {k: v for k, v in ours.items() if not k.startswith("perf/")} == {
@@ -148,7 +148,7 @@ def test_a_loss_that_is_no_number_ends_the_trial(tmp_path: Path) -> None:
     told = Recorder()
     with pytest.raises(TrialDiverged, match=r"epoch 1: train/loss must stay finite"):
         train_trial(tiny(learning_rate=1e30, warmup_epochs=0), told, workdir=tmp_path)
-    assert told.metrics == [] and checkpoint.latest_valid(tmp_path) is None
+    assert told.metrics == [] and latest_valid(tmp_path) is None
 
 
 def test_half_precision_takes_the_step_that_float32_does() -> None:
@@ -260,4 +260,4 @@ def test_two_workers_compute_what_one_does(changes: dict[str, object], tmp_path:
             difference = torch.cat([(got[name] - expected[name]).flatten() for name in names])
             whole = torch.cat([expected[name].flatten() for name in names]).norm()
             assert difference.norm() <= tolerance * rounding * whole, part
-    assert checkpoint.latest_valid(tmp_path / "ranks") is not None
+    assert latest_valid(tmp_path / "ranks") is not None
