@@ -13,8 +13,6 @@ import typer
 from hssl_ray.cli.codes import NOT_SYNCED, SOME_FAILED
 from hssl_ray.cli.compare import SET, STUDY
 
-SYNC_SECONDS = 60.0
-
 
 class EngineName(StrEnum):
     """Where trials run."""
@@ -82,10 +80,13 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
     summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
     store.result()
-    conclusion.result()(study, changes, root, tracker, to)
-    synced = tracker.close(SYNC_SECONDS)
+    conclude, patience = conclusion.result()
+    conclude(study, changes, root, tracker, to)
+    tracker.drain(patience)
+    synced = tracker.close(0.0)
     if not synced:
-        to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
+        lacking = f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; nothing is lost."
+        to.print(f"{lacking} Send them when it answers: {again('sync', study, changes)}", soft_wrap=True)
     if summary.interrupted is not None:
         raise typer.Exit(128 + summary.interrupted)
     if summary.counts.get("failed") or summary.counts.get("diverged"):
@@ -95,13 +96,17 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
 
 
 def _open_store(uri: str, home: Path) -> None:
-    """Make or check MLflow's database before the first trial."""
+    """Make or check MLflow's database before the first trial; one that does not answer is told and not waited for."""
     from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
+    from hssl_ray.study.problems import StoreUnavailable
 
-    initialise(uri, home)
+    try:
+        initialise(uri, home)
+    except StoreUnavailable as error:
+        logging.getLogger(__name__).warning("%s; the study runs without it", error)
 
 
-def _load_conclusion() -> Callable[..., None]:
-    from hssl_ray.cli.conclusion import conclude  # and matplotlib and scipy, which are first needed at the end
+def _load_conclusion() -> tuple[Callable[..., None], float]:
+    from hssl_ray.cli.conclusion import PATIENCE_SECONDS, conclude  # matplotlib and scipy, first needed at the end
 
-    return conclude
+    return conclude, PATIENCE_SECONDS

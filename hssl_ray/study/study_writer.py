@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -103,18 +104,23 @@ class StudyWriter:
         self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
         self.experiment_id: str | None = None
         """None until MLflow has answered."""
+        self.sent = Counter[str]()
+        """What MLflow lacked and was sent: `runs`, `points`, `outcomes`, `checkpoints`."""
 
     def open(self, facts: Mapping[str, str]) -> None:
         """Make the experiment, with its note and views, and look at the runs it has."""
         with self._store.exclusive():
             experiment_id = self._store.experiment(self._study)
         views = {view.tag_key: view.tag_value for view in (METHODS_VIEW, CELLS_VIEW)}
-        self._store.tag_experiment(experiment_id, {**facts, **views, "mlflow.note.content": self._note()})
+        self._store.tag_experiment(experiment_id, {**facts, **views, **self._note()})
         self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
         self.experiment_id = experiment_id
 
-    def _note(self, verdict: str = "") -> str:
-        return experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]
+    def _note(self, verdict: str = "") -> dict[str, str]:
+        """The experiment's note; none from who does not know where the study was started from, to keep a better one."""
+        if self._provenance == Provenance():
+            return {}
+        return {"mlflow.note.content": experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]}
 
     def _experiment(self) -> str:
         if self.experiment_id is None:  # its own job was given up
@@ -134,6 +140,7 @@ class StudyWriter:
             found = self._store.runs(expression, where)
             if not found:
                 self._store.create_run(self._experiment(), name, {**tags, **self._provenance.tags()})
+                self.sent["runs"] += 1
                 found = self._store.runs(expression, where)
         for double in found[1:]:
             self._store.delete_run(double.run_id)
@@ -204,6 +211,7 @@ class StudyWriter:
                     new.setdefault((point.key, point.step), point)
         self._store.log(run.run_id, new.values())
         trial.logged |= new
+        self.sent["points"] += len(new)
 
     def end(self, trial: Tracked, outcome: Outcome) -> None:
         """Write the outcome and the terminal status."""
@@ -211,6 +219,7 @@ class StudyWriter:
         self._store.log(run.run_id, tags={**outcome_tags(outcome), POINTS: str(len(trial.logged))})
         self._store.set_status(run.run_id, STATUS[outcome.state])
         trial.ended = True
+        self.sent["outcomes"] += 1
         trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
 
     def keep_model(self, trial: Tracked) -> None:
@@ -234,6 +243,7 @@ class StudyWriter:
                 dataset=dataset[:2] if dataset else None,
             )
         self._store.log(run.run_id, tags={"hssl.model_id": model_id, MODEL_EPOCH: str(kept.epoch)})
+        self.sent["checkpoints"] += run.tags.get(MODEL_EPOCH) != str(kept.epoch)
 
     def replay(self, trial: Tracked, records: list[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks."""
@@ -260,7 +270,8 @@ class StudyWriter:
                 self._kill(run)
         run = self._study_run()
         counts = {f"hssl.trials.{state}": str(count) for state, count in summary.counts.items()}
-        self._store.log(run.run_id, tags={**counts, "hssl.seconds": f"{summary.seconds:.3f}"})
+        lasted = {"hssl.seconds": f"{summary.seconds:.3f}"} if summary.seconds else {}  # none if only told again
+        self._store.log(run.run_id, tags={**counts, **lasted})
         interrupted = "KILLED" if summary.interrupted is not None else "FAILED"
         self._store.set_status(run.run_id, "FINISHED" if summary.ended_well else interrupted)
 
@@ -277,7 +288,7 @@ class StudyWriter:
         run = self._study_run()
         self._store.log_artifacts(run.run_id, files)
         self._store.log(run.run_id, tags={"mlflow.note.content": redact(markdown)[:TAG_LENGTH]})
-        self._store.tag_experiment(self._experiment(), {"mlflow.note.content": self._note(markdown)})
+        self._store.tag_experiment(self._experiment(), self._note(markdown))
         if run.status == "RUNNING":
             self._store.set_status(run.run_id, "FINISHED")
 
@@ -305,7 +316,7 @@ class StudyWriter:
         for outdated in old:
             if outdated.tags["hssl.digest"] != facts.digest:
                 self._store.delete_run(outdated.run_id)
-        if run.status == "RUNNING":  # new or half written; its start is the time of every point, so twice is once
+        if run.status != "FINISHED":  # new or half written; its start is the time of every point, so twice is once
             self._store.log(run.run_id, [point.at(run.start_time) for point in facts.points], params=shared)
             self._store.set_status(run.run_id, "FINISHED")
 

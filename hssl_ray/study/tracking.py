@@ -169,6 +169,15 @@ class MlflowTracker:
         """Address of the charts with the mean curve of each cell; None until MLflow has answered."""
         return self._address_of(CELLS_VIEW.link)
 
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """What MLflow lacked and was sent so far: `runs`, `points`, `outcomes`, `checkpoints`."""
+        return {} if self._opened is None else self._opened.sent
+
+    def drain(self, patience: float) -> bool:
+        """Wait until everything told so far is written, unless nothing gets across for `patience` seconds."""
+        return self._outbox.drain(patience)
+
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far is written, at most `timeout` seconds; whether it is."""
         return self._outbox.flush(timeout)
