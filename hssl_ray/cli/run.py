@@ -35,12 +35,16 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     """
     # Imported here: torch, Ray and MLflow take seconds, for which no other command and no mistake should wait.
     from hssl_ray.data.manifest import parquet_directory, read_manifest
-    from hssl_ray.data.mapped import ensure_mapped
+    from hssl_ray.data.mapped import ensure_mapped, open_whole
+    from hssl_ray.data.pixels import SPLITS
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
     for name in loaded.datasets:
-        ensure_mapped(read_manifest(name, parquet_directory(name)))
+        manifest = read_manifest(name, parquet_directory(name))
+        ensure_mapped(manifest)
+        for split in SPLITS:
+            open_whole(manifest, split)  # a damaged file is found here, not by the trials
 
     from concurrent.futures import ThreadPoolExecutor
 

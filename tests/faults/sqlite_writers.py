@@ -19,7 +19,7 @@ def main() -> None:
     home, process = Path(sys.argv[1]), int(sys.argv[2])
     said: list[str] = []
     handler = logging.Handler()
-    handler.emit = lambda entry: said.append(entry.getMessage())  # type: ignore[method-assign]
+    handler.emit = lambda record: said.append(record.getMessage())  # type: ignore[method-assign]
     logging.getLogger("hssl_ray").addHandler(handler)
 
     uri = f"sqlite:///{home / 'mlflow.db'}"
