@@ -58,7 +58,8 @@ from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
-from hssl_ray.study.tracked import Point, RunFacts, is_server, redact  # noqa: E402
+from hssl_ray.study.redaction import redact  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, is_server  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds

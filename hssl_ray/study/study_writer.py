@@ -15,6 +15,7 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.shared_view import shared_view
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
@@ -30,7 +31,6 @@ from hssl_ray.study.tracked import (
     outcome_tags,
     params,
     points,
-    redact,
     trial_tags,
 )
 from hssl_ray.trial.journal import Record

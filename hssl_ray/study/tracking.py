@@ -17,6 +17,7 @@ import pyarrow as pa
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.outbox import Outbox
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.study_writer import (
@@ -29,7 +30,7 @@ from hssl_ray.study.study_writer import (
     Tracked,
     trial_runs,
 )
-from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, redact, runs_table, studies_of
+from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, runs_table, studies_of
 from hssl_ray.trial.journal import Record
 
 if TYPE_CHECKING:

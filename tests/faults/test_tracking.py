@@ -36,12 +36,6 @@ OUTAGE_SECONDS = 30.0 if LONG else 5.0
 EPOCH_SECONDS = 0.03
 
 
-@pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
-    with MlflowServer(tmp_path_factory.mktemp("server")) as started:
-        yield started
-
-
 @contextmanager
 def meanwhile(work: Callable[[threading.Event], None]) -> Iterator[None]:
     """Do some work on another thread; it is told when the block has ended, and its error is raised here."""
@@ -109,7 +103,7 @@ def p99(seconds: list[float]) -> float:
 
 
 def test_an_outage_costs_no_point_and_no_time(
-    server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F12: SIGTERM to the server in the middle of a study, and a new one later."""
     monkeypatch.setenv(programs.SECONDS, str(EPOCH_SECONDS))
@@ -120,18 +114,18 @@ def test_an_outage_costs_no_point_and_no_time(
     def outage(ended: threading.Event) -> None:
         timed.phase = "there"
         time.sleep(2 + 2 * chance.random())
-        server.stop()
+        mlflow_server.stop()
         timed.phase = "away"
         time.sleep(OUTAGE_SECONDS)
         timed.phase = "back"
-        server.start()
+        mlflow_server.start()
 
-    tracker = MlflowTracker(server.uri, home)
+    tracker = MlflowTracker(mlflow_server.uri, home)
     with meanwhile(outage):
         summary = timed.run(study, home, tracker)
     assert tracker.drain(60) and tracker.close(1)
     assert summary.counts == {"finished": 3}
-    found = kept(server.database, home, study.planned())
+    found = kept(mlflow_server.database, home, study.planned())
     figures.bad("F12", "metric points missing afterwards", found.missing, found.points)
     waited = 1000 * p99(timed.calls["away"])
     slower = 1000 * (p99(timed.epochs["away"]) - p99(timed.epochs["there"]))
@@ -143,7 +137,7 @@ def test_an_outage_costs_no_point_and_no_time(
 
 
 def test_a_server_that_never_comes_back_leaves_a_study_that_can_be_sent(
-    server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F13: `run` ends with 5 and names `sync`; `sync` fails while it is away, then sends all of it, once."""
     monkeypatch.setattr("hssl_ray.study.program.PROGRAM", programs.PROGRAM)
@@ -163,18 +157,19 @@ def test_a_server_that_never_comes_back_leaves_a_study_that_can_be_sent(
 
     away = hssl_ray("sync", str(file), tracking=dead)
     assert away.exit_code == 5 and "still lacks" in away.output and "s3cret" not in away.output
-    sent = hssl_ray("sync", str(file), tracking=server.uri)
+    sent = hssl_ray("sync", str(file), tracking=mlflow_server.uri)
     assert sent.exit_code == 0, sent.output
-    found = kept(server.database, home, trials)
+    found = kept(mlflow_server.database, home, trials)
     figures.bad("F13", "points that `sync` did not send", found.missing, found.points)
-    assert f"sent 4 runs, {found.points} points, 4 outcomes" in sent.output
+    # the runs of four trials, two cells and the study
+    assert f"sent 7 runs, {found.points} points, 4 outcomes" in sent.output
     assert (found.missing, found.doubled) == (0, 0) and set(found.runs.values()) == {1}
     assert found.statuses == {"FINISHED": 2, "FAILED": 2}
 
-    again = hssl_ray("sync", "--all", tracking=server.uri)
+    again = hssl_ray("sync", "--all", tracking=mlflow_server.uri)
     assert again.exit_code == 0 and f"f13-{seed}: nothing was missing" in again.output
-    assert kept(server.database, home, trials) == found
-    assert "no run as running" in hssl_ray("reconcile", str(file), tracking=server.uri).output
+    assert kept(mlflow_server.database, home, trials) == found
+    assert "no run as running" in hssl_ray("reconcile", str(file), tracking=mlflow_server.uri).output
 
 
 def hssl_ray(*arguments: str, tracking: str) -> Result:
@@ -183,7 +178,7 @@ def hssl_ray(*arguments: str, tracking: str) -> Result:
 
 
 def test_a_server_that_answers_badly_loses_nothing(
-    server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
+    mlflow_server: MlflowServer, tmp_path: Path, seed: int, figures: Table, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """F14: late, 500, 429, reset and half answers, one after the other and mixed, while a study runs."""
     monkeypatch.setenv(programs.SECONDS, str(EPOCH_SECONDS))
@@ -194,7 +189,7 @@ def test_a_server_that_answers_badly_loses_nothing(
     modes = [*MODES, "mixed"]
     random.Random(seed).shuffle(modes)
     timed, home = Timed(), tmp_path / "home"
-    with Proxy(server.port, seed) as proxy:
+    with Proxy(mlflow_server.port, seed) as proxy:
 
         def trouble(ended: threading.Event) -> None:
             for mode in modes:
@@ -210,7 +205,7 @@ def test_a_server_that_answers_badly_loses_nothing(
         proxy.mode = "pass"
         assert tracker.drain(60) and tracker.close(1)
     assert summary.counts == {"finished": 4}
-    found = kept(server.database, home, study.planned())
+    found = kept(mlflow_server.database, home, study.planned())
     figures.bad("F14", "metric points missing afterwards", found.missing, found.points)
     waited = 1000 * p99(timed.calls[""])
     figures.time("F14", "p99 of what tracking adds to a report", waited, "< 50 ms", "ms")
