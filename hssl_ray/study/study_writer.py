@@ -222,17 +222,21 @@ class StudyWriter:
         self.sent["outcomes"] += 1
         trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
 
+    def _weights(self, trial: Tracked) -> Path | None:
+        """The weights of the last checkpoint; None if they lie on another machine's disk, or were cleared away."""
+        if trial.kept is None or trial.kept.checkpoint is None:
+            return None
+        path = trial_folder(self._home, trial.planned.trial_id) / trial.kept.checkpoint / WEIGHTS
+        return path if path.is_file() else None
+
     def keep_model(self, trial: Tracked) -> None:
         """Write the last checkpoint as a model, if its files can be reached from here."""
-        kept = trial.kept
-        if kept is None or kept.checkpoint is None:
-            return
-        folder = trial_folder(self._home, trial.planned.trial_id) / kept.checkpoint
-        if not (folder / WEIGHTS).is_file():  # on another machine's disk, or cleared away
+        kept, weights = trial.kept, self._weights(trial)
+        if kept is None or weights is None:
             return
         run, dataset = self._run(trial), self._dataset(trial.planned)
         with tempfile.TemporaryDirectory() as staging:
-            shutil.copyfile(folder / WEIGHTS, Path(staging, WEIGHTS))
+            shutil.copyfile(weights, Path(staging, WEIGHTS))
             Path(staging, CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
             model_id = self._store.log_model(
                 run,
@@ -250,7 +254,8 @@ class StudyWriter:
         saved = [record for record in records if record.checkpoint is not None]
         trial.kept = saved[-1] if saved else None
         known = self._known.get(trial.planned.trial_id)
-        if known is not None and outcome is not None and _agrees(known, records, trial.kept, outcome):
+        model = None if self._weights(trial) is None else trial.kept
+        if known is not None and outcome is not None and _agrees(known, records, model, outcome):
             trial.ended, trial.kept = True, None
             return
         self._write(trial, records)
@@ -327,4 +332,5 @@ def _agrees(run: RunFacts, records: Iterable[Record], kept: Record | None, outco
     tags = {**outcome_tags(outcome), POINTS: str(len(told))}
     if kept is not None and outcome.state in KEPT:
         tags[MODEL_EPOCH] = str(kept.epoch)
-    return run.status == STATUS[outcome.state] and tags.items() <= run.tags.items()
+    told_all = all(run.tags.get(key, "") == value for key, value in tags.items())  # a server leaves empty tags out
+    return run.status == STATUS[outcome.state] and told_all

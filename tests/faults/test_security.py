@@ -28,7 +28,7 @@ STUDY = """\
 # Does anything leak? Tracked at http://ann:c4n4ry-comment@host, with password: c4n4ry-said and AKIAC4N4RYC4N4RYC4N4.
 study: secrets
 base: {dataset: mnist-mini, epochs: 3, warmup_epochs: 0}
-grid: {temperature: [0.5, 0.1]}
+grid: {method: [a_ssl, h_ssl], temperature: [0.5, 0.1]}
 compare: {metric: probe/top1}
 """
 CANARY = re.compile(r"c4n4ry[\w-]*|AKIAC4N4RY\w*", re.IGNORECASE)
