@@ -155,6 +155,13 @@ def test_a_server_that_never_comes_back_leaves_a_study_that_can_be_sent(
     assert f"Send them when it answers: hssl-ray sync {file}" in ended.output.replace("\n", " ")
     assert "s3cret" not in ended.output
 
+    well = tmp_path / "well.yaml"
+    well.write_text(
+        f"study: f13-well-{seed}\nbase: {{dataset: mnist-mini, epochs: 2, warmup_epochs: 0}}\n"
+        f"compare: {{baseline: frozen, against: h_ssl}}\ngrid: {{method: [frozen, h_ssl]}}\nseeds: [{seed}]\n"
+    )
+    assert hssl_ray("run", str(well), "--engine", "inline", tracking=dead).exit_code == 5
+
     away = hssl_ray("sync", str(file), tracking=dead)
     assert away.exit_code == 5 and "still lacks" in away.output and "s3cret" not in away.output
     sent = hssl_ray("sync", str(file), tracking=mlflow_server.uri)
