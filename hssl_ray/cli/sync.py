@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,8 @@ from hssl_ray.cli.codes import NOT_SYNCED
 from hssl_ray.cli.compare import SET
 
 if TYPE_CHECKING:
+    from hssl_ray.study.ledger import History
+    from hssl_ray.study.spec import Study
     from hssl_ray.study.tracked import Provenance
     from hssl_ray.study.tracking import MlflowTracker
 
@@ -63,7 +66,6 @@ def _send(name: str, root: Path, origin: Provenance) -> int:
     from hssl_ray.study.ledger import read_history
     from hssl_ray.study.results import table_of
     from hssl_ray.study.run import begun
-    from hssl_ray.study.spec import Study
     from hssl_ray.study.tracked import tracking_uri
     from hssl_ray.study.tracking import MlflowTracker
 
@@ -71,7 +73,7 @@ def _send(name: str, root: Path, origin: Provenance) -> int:
     if history.digest is None:
         typer.echo(f"{name}: never run here, so there is nothing to send")
         return 0
-    study = Study.model_validate(history.study)
+    study = _as_planned(name, history)
     tracker = MlflowTracker(
         tracking_uri(root),
         root,
@@ -89,6 +91,27 @@ def _send(name: str, root: Path, origin: Provenance) -> int:
     tracker.close(0.0)
     typer.echo(f"{name}: {_report(tracker)}")
     return tracker.unsynced
+
+
+def _as_planned(name: str, history: History) -> Study:
+    """The study as its last run read it, whatever became of its file.
+
+    Raises:
+        LedgerError: another version ran it, whose study files this one does not read.
+    """
+    from pydantic import ValidationError
+
+    from hssl_ray.study.ledger import LedgerError
+    from hssl_ray.study.spec import Study
+
+    try:
+        return Study.model_validate_json(json.dumps(history.study))
+    except ValidationError as error:
+        first = str(error).splitlines()[1]
+        raise LedgerError(
+            f"study {name}: another version of hssl-ray ran it, and this one cannot read its plan ({first}); "
+            "run it again to plan it anew"
+        ) from error
 
 
 def _report(tracker: MlflowTracker) -> str:
