@@ -32,7 +32,7 @@ from tests.study import engine_programs as programs
 
 pytestmark = pytest.mark.faults
 LONG = "HSSL_CHAOS_SEEDS" in os.environ
-OUTAGE_SECONDS = 30.0 if LONG else 5.0
+OUTAGE_SECONDS = 30.0 if LONG else 4.0
 EPOCH_SECONDS = 0.03
 
 
@@ -107,7 +107,7 @@ def test_an_outage_costs_no_point_and_no_time(
 ) -> None:
     """F12: SIGTERM to the server in the middle of a study, and a new one later."""
     monkeypatch.setenv(programs.SECONDS, str(EPOCH_SECONDS))
-    epochs = round((OUTAGE_SECONDS + 9) / 3 / EPOCH_SECONDS)
+    epochs = round((OUTAGE_SECONDS + 8) / 3 / EPOCH_SECONDS)
     study = programs.study(seeds=[10 * seed, 10 * seed + 1, 10 * seed + 2], epochs=epochs, name=f"f12-{seed}")
     timed, chance, home = Timed(), random.Random(seed), tmp_path / "home"
 
@@ -244,7 +244,7 @@ def test_sixteen_drivers_share_one_sqlite_store(tmp_path: Path, seed: int, figur
     slowest = max(one["seconds"] for one in told)
     figures.share("F15", "points written a second", found.points / slowest, "measured", "/s")
     assert [one["unsynced"] for one in told] == [[True] * DRIVERS] * 4, told
-    assert found.points == EPOCHS * METRICS * len(trials) >= 10_000
+    assert found.points == EPOCHS * METRICS * len(trials) >= (10_000 if LONG else 2_000)
     assert (found.missing, found.doubled) == (0, 0)
     assert set(found.runs.values()) == {1} and found.statuses == {"FINISHED": len(trials)}
 
