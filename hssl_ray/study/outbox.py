@@ -73,6 +73,11 @@ class Outbox:
         with self._changed:
             return len(self._jobs) + self._given_up
 
+    @property
+    def full(self) -> bool:
+        """Whether a job posted now would be given up, because too many wait."""
+        return len(self._jobs) >= self._capacity
+
     def post(self, what: str, job: Job) -> None:
         """Queue a job. Returns at once; after `close` the job counts as given up.
 

@@ -88,7 +88,8 @@ class MlflowTracker:
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
         trial = self._trial(planned)
-        trial.waiting.append(record)
+        if not self._outbox.full:  # else the memory would fill with what `sync` reads from the journal
+            trial.waiting.append(record)
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._writer.write_waiting(trial))
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
