@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,12 +20,19 @@ from hssl_ray.study.results import history_table
 from hssl_ray.study.spec import Study
 from hssl_ray.study.tracking import MlflowTracker
 
-PATIENCE_SECONDS = 30.0
-"""How long the end of a run waits for an MLflow that does not answer; `hssl-ray sync` makes up for it."""
 
+def conclude(
+    path: Path,
+    overrides: Sequence[str],
+    home: Path,
+    tracker: MlflowTracker,
+    to: Console,
+    settle: Callable[[], object],
+) -> None:
+    """Compare what the study has found so far; print it, write the page, and give both to MLflow.
 
-def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTracker, to: Console) -> None:
-    """Compare what the study has found so far; print it, write the page, and give both to MLflow."""
+    `settle` waits for MLflow, as long as there is time for that.
+    """
     reading = read_study(path, overrides, home)
     comparison = compare(reading.results, question_of(reading.study))
     to.print()
@@ -34,7 +41,7 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
     to.print(said.headline, style="bold")
     print_notes(to, [*said.notes, *reading.notes()])
 
-    tracker.drain(PATIENCE_SECONDS)  # so that it knows the addresses below
+    settle()  # so that it knows the addresses below
     commands = _next_commands(path, overrides, tracker)
     page = write_page(path, overrides, home, commands=commands)
     _tell(tracker, reading.study, comparison, home)

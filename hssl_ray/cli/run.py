@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -58,7 +59,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
     from hssl_ray.study.tracked import tracking_uri
-    from hssl_ray.study.tracking import MlflowTracker
+    from hssl_ray.study.tracking import INTERRUPTED_SECONDS, PATIENCE_SECONDS, MlflowTracker
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
@@ -84,9 +85,15 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
     summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
     store.result()
-    conclude, patience = conclusion.result()
-    conclude(study, changes, root, tracker, to)
-    tracker.drain(patience)
+    deadline = time.monotonic() + INTERRUPTED_SECONDS
+
+    def settle() -> bool:
+        if summary.interrupted is None:
+            return tracker.drain(PATIENCE_SECONDS)
+        return tracker.flush(max(0.0, deadline - time.monotonic()))
+
+    conclusion.result()(study, changes, root, tracker, to, settle)
+    settle()
     synced = tracker.close(0.0)
     if not synced:
         lacking = f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; nothing is lost."
@@ -110,7 +117,7 @@ def _open_store(uri: str, home: Path) -> None:
         logging.getLogger(__name__).warning("%s; the study runs without it", error)
 
 
-def _load_conclusion() -> tuple[Callable[..., None], float]:
-    from hssl_ray.cli.conclusion import PATIENCE_SECONDS, conclude  # matplotlib and scipy, first needed at the end
+def _load_conclusion() -> Callable[..., None]:
+    from hssl_ray.cli.conclusion import conclude  # and matplotlib and scipy, which are first needed at the end
 
-    return conclude, PATIENCE_SECONDS
+    return conclude

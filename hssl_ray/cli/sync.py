@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hssl_ray.study.ledger import History
     from hssl_ray.study.spec import Study
     from hssl_ray.study.tracked import Provenance
-    from hssl_ray.study.tracking import MlflowTracker
+    from hssl_ray.study.tracking import PATIENCE_SECONDS, MlflowTracker
 
 STUDY = Annotated[Path | None, typer.Argument(metavar="STUDY", help="Study file.")]
 EVERY = Annotated[bool, typer.Option("--all", help="Every study that was ever run in this home.")]
@@ -60,7 +60,7 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
 
 def _send(name: str, root: Path, origin: Provenance) -> int:
     """Send one study; how many writes MLflow still lacks."""
-    from hssl_ray.cli.conclusion import PATIENCE_SECONDS, tell_mlflow
+    from hssl_ray.cli.conclusion import tell_mlflow
     from hssl_ray.data.manifest import parquet_directory, read_manifest
     from hssl_ray.study.engine import Summary
     from hssl_ray.study.ledger import read_history

@@ -37,6 +37,10 @@ if TYPE_CHECKING:
     from hssl_ray.study.mlflow_store import MlflowStore
 
 CLOSE_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+"""How long the end of a run waits for an MLflow that does not answer; `hssl-ray sync` makes up for it."""
+INTERRUPTED_SECONDS = 8.0
+"""How long it waits for MLflow in all after a signal, whether it answers or not."""
 DEFAULT_UI = "http://127.0.0.1:5000"
 
 

@@ -141,7 +141,7 @@ def test_a_server_that_never_comes_back_leaves_a_study_that_can_be_sent(
 ) -> None:
     """F13: `run` ends with 5 and names `sync`; `sync` fails while it is away, then sends all of it, once."""
     monkeypatch.setattr("hssl_ray.study.program.PROGRAM", programs.PROGRAM)
-    monkeypatch.setattr("hssl_ray.cli.conclusion.PATIENCE_SECONDS", 0.5)
+    monkeypatch.setattr("hssl_ray.study.tracking.PATIENCE_SECONDS", 0.5)
     home = tmp_path / "home"
     file = tmp_path / "gone.yaml"
     file.write_text(
