@@ -2,8 +2,10 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,7 +34,10 @@ ONLY = {
     "optuna": {"study/search.py"},
     "torchvision": {"data/torchvision_ops.py", "data/torchvision_sets.py"},
 }
-FORBIDDEN_CALLS = {"eval", "exec", "print", "breakpoint"}
+FORBIDDEN_CALLS = {"eval", "exec", "print", "breakpoint", "__import__", "compile"}
+FORBIDDEN_CALLS |= {"yaml.load", "torch.load", "os.system", "os.popen", "importlib.import_module", "runpy.run_path"}
+UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
+FORBIDDEN_ARGUMENTS = {("shell", "True"), ("weights_only", "False"), ("allow_pickle", "True")}
 
 
 def modules() -> list[Path]:
@@ -83,12 +88,63 @@ def test_method_needs_torch_and_numpy_alone() -> None:
     assert found <= known
 
 
+def runs_what_it_reads(path: Path) -> list[str]:
+    """What in a file could run data: libraries that unpickle, calls, and keyword arguments."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    named = {alias.name for node in ast.walk(tree) if isinstance(node, ast.ImportFrom) for alias in node.names}
+    found = sorted(UNPICKLERS & ({name.split(".")[-1] for name in imports(path)} | named))
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Call):
+            continue
+        called = ast.unparse(node.func)
+        written_out = called == "importlib.import_module" and isinstance(node.args[0], ast.Constant)
+        if called in FORBIDDEN_CALLS and not written_out:
+            found.append(called)
+        found += [
+            f"{keyword.arg}={ast.unparse(keyword.value)}"
+            for keyword in node.keywords
+            if (keyword.arg, ast.unparse(keyword.value)) in FORBIDDEN_ARGUMENTS
+        ]
+    return found
+
+
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_runs_what_it_reads(path: Path) -> None:
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    called = {n.func.id for n in ast.walk(tree) if isinstance(n, ast.Call) and isinstance(n.func, ast.Name)}
-    assert not called & FORBIDDEN_CALLS
-    assert not {"pickle", "dill", "marshal", "shelve"} & set(imports(path))
+    assert runs_what_it_reads(path) == []
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "import pickle",
+        "from ray import cloudpickle",
+        "import ray.cloudpickle",
+        "eval(text)",
+        "yaml.load(text)",
+        "torch.load(path)",
+        "load(path, weights_only=False)",
+        "subprocess.run(text, shell=True)",
+        "np.load(path, allow_pickle=True)",
+        "os.system(text)",
+        "importlib.import_module(name)",
+    ],
+)
+def test_the_check_for_running_data_can_fail(line: str, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.py"
+    bad.write_text(line + "\n")
+    assert len(runs_what_it_reads(bad)) == 1
+
+
+FLOORS = {"ray": "2.59", "mlflow": "3.17.2", "torch": "2.10.1", "pyarrow": "14.0.1"}
+"""Versions below these run or serve what a stranger sends them; docs/operate.md, "Who may do what"."""
+
+
+@pytest.mark.parametrize("name", FLOORS)
+def test_what_has_known_holes_is_too_old_to_install(name: str) -> None:
+    project = tomllib.loads((PACKAGE.parent / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    (floor,) = (re.search(r">=([0-9.]+)", line) for line in project["dependencies"] if re.match(rf"{name}(\[|>)", line))
+    assert floor is not None
+    assert tuple(map(int, floor[1].split("."))) >= tuple(map(int, FLOORS[name].split(".")))
 
 
 def test_reading_commands_start_without_the_heavy_libraries() -> None:

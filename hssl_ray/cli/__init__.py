@@ -15,12 +15,14 @@ from hssl_ray.cli.basis import app as basis_app
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.data import app as data_app
 from hssl_ray.cli.plan import plan
+from hssl_ray.cli.reconcile import reconcile
 from hssl_ray.cli.report import report
 from hssl_ray.cli.run import run
 from hssl_ray.cli.schema import schema
 from hssl_ray.cli.similarity import similarity
 from hssl_ray.cli.status import status
 from hssl_ray.cli.submit import submit
+from hssl_ray.cli.sync import sync
 
 app = typer.Typer(
     name="hssl-ray",
@@ -51,6 +53,8 @@ app.command()(status)
 app.command()(compare)
 app.command()(similarity)
 app.command()(report)
+app.command()(sync)
+app.command()(reconcile)
 app.command()(schema)
 app.add_typer(data_app, name="data")
 app.add_typer(basis_app, name="basis")

@@ -2,26 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pyarrow as pa
 from rich.console import Console
 
-from hssl_ray.cli.pages import write_page
+from hssl_ray.cli.pages import page_path, write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
 from hssl_ray.cli.questions import question_of
 from hssl_ray.cli.readers import read_study
 from hssl_ray.report.abridged import shown
 from hssl_ray.report.compare import cell_curves, compare
+from hssl_ray.report.comparison import Comparison
 from hssl_ray.study.results import history_table
+from hssl_ray.study.spec import Study
 from hssl_ray.study.tracking import MlflowTracker
 
-FLUSH_SECONDS = 60.0
 
+def conclude(
+    path: Path,
+    overrides: Sequence[str],
+    home: Path,
+    tracker: MlflowTracker,
+    to: Console,
+    settle: Callable[[], object],
+) -> None:
+    """Compare what the study has found so far; print it, write the page, and give both to MLflow.
 
-def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTracker, to: Console) -> None:
-    """Compare what the study has found so far; print it, write the page, and give both to MLflow."""
+    `settle` waits for MLflow, as long as there is time for that.
+    """
     reading = read_study(path, overrides, home)
     comparison = compare(reading.results, question_of(reading.study))
     to.print()
@@ -30,18 +41,32 @@ def conclude(path: Path, overrides: Sequence[str], home: Path, tracker: MlflowTr
     to.print(said.headline, style="bold")
     print_notes(to, [*said.notes, *reading.notes()])
 
-    tracker.flush(FLUSH_SECONDS)  # so that it knows the addresses below
+    settle()  # so that it knows the addresses below
     commands = _next_commands(path, overrides, tracker)
     page = write_page(path, overrides, home, commands=commands)
-    history = history_table(home, reading.study.study)
-    tracker.write_cells(cell_curves(history, reading.study.compare.confidence), comparison.verdicts())
-    tracker.write_summary(
-        said.markdown(),
-        {"report.html": page.read_bytes(), "comparison.json": comparison.to_json().encode()},
-    )
+    _tell(tracker, reading.study, comparison, home)
     to.print(f"\nPage: {page}", soft_wrap=True)
     for purpose, command in commands.items():
         to.print(f"{purpose[0].upper()}{purpose[1:]}: {command}", soft_wrap=True)
+
+
+def tell_mlflow(tracker: MlflowTracker, study: Study, results: pa.Table, home: Path) -> None:
+    """Give MLflow the cells and the verdict of what a study has found so far, and the page that its last run made.
+
+    Args:
+        results: see `study.results.results_table`.
+    """
+    _tell(tracker, study, compare(results, question_of(study)), home)
+
+
+def _tell(tracker: MlflowTracker, study: Study, comparison: Comparison, home: Path) -> None:
+    curves = cell_curves(history_table(home, study.study), study.compare.confidence)
+    tracker.write_cells(curves, comparison.verdicts())
+    files = {"comparison.json": comparison.to_json().encode()}
+    page = page_path(home, study.study)
+    if page.is_file():
+        files["report.html"] = page.read_bytes()
+    tracker.write_summary(shown(comparison).markdown(), files)
 
 
 def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker) -> dict[str, str]:

@@ -22,6 +22,11 @@ from hssl_ray.study.results import history_table
 PACKAGES = ("hssl-ray", "torch", "ray", "mlflow", "optuna", "numpy", "scipy")
 
 
+def page_path(home: Path, study: str) -> Path:
+    """Where a run leaves a study's page."""
+    return study_folder(home, study) / "report.html"
+
+
 def write_page(
     path: Path,
     overrides: Sequence[str],
@@ -56,7 +61,7 @@ def write_page(
         versions={package: version(package) for package in PACKAGES} | {"Python": platform.python_version()},
     )
     comparison = compare(reading.results, question_of(reading.study))
-    target = output or study_folder(home, name) / "report.html"
+    target = output or page_path(home, name)
     with replacing(target) as partial:
         partial.write_text(render(comparison, reading.results, history_table(home, name), info), encoding="utf-8")
     return target

@@ -9,6 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from hssl_ray.study.ledger import read_history
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.results import table_of
 from hssl_ray.study.spec import Study, load_study
 
@@ -100,4 +101,4 @@ def leading_comment(path: Path) -> str:
             paragraphs[-1] += f" {text}"
         else:
             paragraphs[-1] += f"\n{text}" if paragraphs[-1] else text
-    return "\n\n".join(filter(None, paragraphs))
+    return redact("\n\n".join(filter(None, paragraphs)))

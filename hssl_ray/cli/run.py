@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
@@ -19,9 +20,7 @@ if TYPE_CHECKING:
 
     from hssl_ray.study.mirroring import Mirroring
 
-SYNC_SECONDS = 60.0
 MIRROR_SECONDS = 60.0
-INTERRUPTED_SECONDS = 3.0
 
 
 class EngineName(StrEnum):
@@ -46,12 +45,16 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     """
     # Imported here: torch, Ray and MLflow take seconds, for which no other command and no mistake should wait.
     from hssl_ray.data.manifest import parquet_directory, read_manifest
-    from hssl_ray.data.mapped import ensure_mapped
+    from hssl_ray.data.mapped import ensure_mapped, open_whole
+    from hssl_ray.data.pixels import SPLITS
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
     for name in loaded.datasets:
-        ensure_mapped(read_manifest(name, parquet_directory(name)))
+        manifest = read_manifest(name, parquet_directory(name))
+        ensure_mapped(manifest)
+        for split in SPLITS:
+            open_whole(manifest, split)  # a damaged file is found here, not by the trials
 
     from concurrent.futures import ThreadPoolExecutor
 
@@ -67,7 +70,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.study.ray_settings import build_ray_engine
     from hssl_ray.study.run import run_study
     from hssl_ray.study.tracked import tracking_uri
-    from hssl_ray.study.tracking import MlflowTracker
+    from hssl_ray.study.tracking import INTERRUPTED_SECONDS, PATIENCE_SECONDS, MlflowTracker
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
@@ -98,16 +101,24 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
     summary = run_study(loaded, home=root, engine=runs, observers=observers)
     store.result()
-    conclusion.result()(study, changes, root, tracker, to)
-    synced = tracker.close(SYNC_SECONDS)
+    deadline = time.monotonic() + INTERRUPTED_SECONDS
+
+    def settle() -> bool:
+        if summary.interrupted is None:
+            return tracker.drain(PATIENCE_SECONDS)
+        return tracker.flush(max(0.0, deadline - time.monotonic()))
+
+    conclusion.result()(study, changes, root, tracker, to, settle)
+    settle()
+    synced = tracker.close(0.0)
     if not synced:
-        to.print(f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; run the study again to send them.")
-    for one in mirroring:
-        if not one.close(MIRROR_SECONDS if summary.interrupted is None else INTERRUPTED_SECONDS):
+        lacking = f"MLflow at {tracker.address} lacks {tracker.unsynced} writes; nothing is lost."
+        to.print(f"{lacking} Send them when it answers: {again('sync', study, changes)}", soft_wrap=True)
+    for mirror in mirroring:
+        if not mirror.close(MIRROR_SECONDS if summary.interrupted is None else max(1.0, deadline - time.monotonic())):
             synced = False
-            to.print(
-                one.refused or f"The mirror lacks {one.unsynced} trials or studies; run the study again to send them."
-            )
+            lacking = f"The mirror lacks {mirror.unsynced} trials or studies; run the study again to send them."
+            to.print(mirror.refused or lacking, soft_wrap=True)
     if summary.interrupted is not None:
         raise typer.Exit(128 + summary.interrupted)
     if summary.counts.get("failed") or summary.counts.get("diverged"):
@@ -132,10 +143,14 @@ def _mirroring(home: Path, study: str, to: Console) -> list[Mirroring]:
 
 
 def _open_store(uri: str, home: Path) -> None:
-    """Make or check MLflow's database before the first trial."""
+    """Make or check MLflow's database before the first trial; one that does not answer is told and not waited for."""
     from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
+    from hssl_ray.study.problems import StoreUnavailable
 
-    initialise(uri, home)
+    try:
+        initialise(uri, home)
+    except StoreUnavailable as error:
+        logging.getLogger(__name__).warning("%s; the study runs without it", error)
 
 
 def _load_conclusion() -> Callable[..., None]:

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hssl_ray.data.catalog import DatasetInfo
 from hssl_ray.data.manifest import dataset_info, parquet_directory, read_manifest
-from hssl_ray.data.mapped import ensure_mapped, open_mapped
+from hssl_ray.data.mapped import ensure_mapped, open_whole
 from hssl_ray.data.pixels import Split
 
 
@@ -44,7 +44,7 @@ def open_dataset(name: str) -> Dataset:
     info = dataset_info(name)
     manifest = read_manifest(name, parquet_directory(name))
     ensure_mapped(manifest)
-    train, test = (_image_set(open_mapped(manifest, split)) for split in ("train", "test"))
+    train, test = (_image_set(open_whole(manifest, split)) for split in ("train", "test"))
     return Dataset(info, manifest.digest, manifest.source, train, test)
 
 

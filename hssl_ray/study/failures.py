@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hssl_ray.study.ledger import Cause
+from hssl_ray.study.redaction import redact
 
 TRACEBACK = "failure.txt"
 
@@ -73,7 +74,7 @@ def largest_killed(message: str) -> str | None:
 def reason(cause: Cause, error: BaseException) -> str:
     """`cause: Error: first line of its message`."""
     first = next(iter(str(error).strip().splitlines()), "")
-    return f"{cause}: {type(error).__name__}: {first}"[:_LONGEST].rstrip(": ")
+    return f"{cause}: {type(error).__name__}: {redact(first)}"[:_LONGEST].rstrip(": ")
 
 
 def keep_traceback(folder: Path, attempt: int, error: BaseException) -> None:
@@ -82,6 +83,6 @@ def keep_traceback(folder: Path, attempt: int, error: BaseException) -> None:
     Raises:
         OSError: the disk is full or gone.
     """
-    text = "".join(traceback.format_exception(error))
+    text = redact("".join(traceback.format_exception(error)))
     with (folder / TRACEBACK).open("a", encoding="utf-8") as file:
         file.write(f"--- attempt {attempt}\n{text}\n")

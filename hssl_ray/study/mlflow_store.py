@@ -58,7 +58,8 @@ from hssl_ray import __version__  # noqa: E402
 from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
-from hssl_ray.study.tracked import Point, RunFacts, is_server, redact  # noqa: E402
+from hssl_ray.study.redaction import redact  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, is_server  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds
@@ -76,18 +77,26 @@ def initialise(uri: str, home: Path) -> None:
 
     Raises:
         StoreVersionError: the schema is older and not ours to change, or newer than the installed MLflow.
-        MlflowException: the database cannot be opened.
+        StoreUnavailable: the database cannot be opened.
     """
     if is_server(uri):
         return
     home.mkdir(parents=True, exist_ok=True)
     with locked(home / SCHEMA_LOCK):
-        engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
         try:
-            _migrate(engine, uri)
-        finally:
-            engine.dispose()
-        SqlAlchemyStore(uri, (home / "artifacts").as_uri())  # type: ignore[no-untyped-call]
+            engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+            try:
+                _migrate(engine, uri)
+            finally:
+                engine.dispose()
+            SqlAlchemyStore(uri, (home / "artifacts").as_uri())  # type: ignore[no-untyped-call]
+        except (MlflowException, SQLAlchemyError) as error:
+            raise _unavailable(uri, error) from error
+
+
+def _unavailable(uri: str, error: Exception) -> StoreUnavailable:
+    reason = str(error).partition("\n")[0]
+    return StoreUnavailable(f"{redact(uri)}: does not answer: {redact(reason)}")
 
 
 def _migrate(engine: Engine, uri: str) -> None:
@@ -185,8 +194,7 @@ class MlflowStore:
         try:
             return self.runs(expression)
         except (MlflowException, SQLAlchemyError) as error:
-            reason = str(error).partition("\n")[0]
-            raise StoreUnavailable(f"{redact(self.uri)}: does not answer: {redact(reason)}") from error
+            raise _unavailable(self.uri, error) from error
 
     def _experiments(self) -> list[str]:
         found: list[str] = []

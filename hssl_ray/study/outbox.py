@@ -25,7 +25,7 @@ class Fault(Enum):
     AWAY = "the service does not answer"
     """Try again for as long as the outbox is open."""
     FAILED = "the service answers, but this job failed"
-    """Try a few times more, then go on without it."""
+    """Try some times more, then go on without it."""
     REFUSED = "the service will never take it"
     """Go on without it."""
 
@@ -42,7 +42,7 @@ class Outbox:
         judge: Callable[[Exception], Fault],
         describe: Callable[[Exception], str] = str,
         capacity: int = 100_000,
-        attempts: int = 5,
+        attempts: int = 10,
         first_wait: float = 0.2,
         longest_wait: float = 10.0,
     ) -> None:
@@ -51,7 +51,7 @@ class Outbox:
             judge: what an error of a job means; called on the outbox's thread.
             describe: an error as text that may be logged.
             capacity: jobs that may wait; those beyond it are given up, so that an outage cannot fill the memory.
-            attempts: how often a job that fails while the service answers is run.
+            attempts: how often a job may fail while the service answers; failures of an outage do not count.
             first_wait: seconds before the first retry; doubled for each one after, with jitter.
             longest_wait: bound of that, seconds.
         """
@@ -61,6 +61,7 @@ class Outbox:
         self._jobs: deque[tuple[str, Job]] = deque()
         self._changed = threading.Condition()
         self._given_up = 0
+        self._failing_since: float | None = None
         self._deadline: float | None = None
         self._jitter = random.Random()  # noqa: S311  spreads retries, guards nothing
         self._thread = threading.Thread(target=self._run, name="hssl-outbox", daemon=True)
@@ -71,6 +72,11 @@ class Outbox:
         """Jobs not done: those that wait, and those given up."""
         with self._changed:
             return len(self._jobs) + self._given_up
+
+    @property
+    def full(self) -> bool:
+        """Whether a job posted now would be given up, because too many wait."""
+        return len(self._jobs) >= self._capacity
 
     def post(self, what: str, job: Job) -> None:
         """Queue a job. Returns at once; after `close` the job counts as given up.
@@ -94,6 +100,22 @@ class Outbox:
         """
         with self._changed:
             self._changed.wait_for(lambda: not self._jobs, timeout)
+            return not self._jobs and not self._given_up
+
+    def drain(self, patience: float) -> bool:
+        """Wait until no job waits, for as long as it takes, unless nothing gets across for `patience` seconds.
+
+        A service that has been away for longer is not waited for.
+
+        Returns:
+            Whether all that was ever posted is done.
+        """
+        with self._changed:
+            while self._jobs:
+                failing = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
+                if failing >= patience:
+                    break
+                self._changed.wait(min(1.0, patience - failing))
             return not self._jobs and not self._given_up
 
     def close(self, timeout: float) -> bool:
@@ -120,7 +142,7 @@ class Outbox:
         return self._deadline is not None and time.monotonic() >= self._deadline
 
     def _run(self) -> None:
-        failures = 0
+        failures = refused = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
@@ -131,15 +153,19 @@ class Outbox:
             if error is None:
                 if failures:
                     log.info("tracking goes on after %d failed attempts", failures)
-                failures = 0
+                failures = refused = 0
                 self._done()
                 continue
             failures += 1
+            with self._changed:
+                self._failing_since = self._failing_since or time.monotonic()
             fault = self._judge(error)
-            if fault is Fault.REFUSED or (fault is Fault.FAILED and failures >= self._attempts):
+            # What failed because the service went away is not held against the job once the service is back.
+            refused = refused + 1 if fault is Fault.FAILED else 0
+            if fault is Fault.REFUSED or refused >= self._attempts:
                 with self._changed:
                     self._give_up(what, self._describe(error))
-                failures = 0
+                failures = refused = 0
                 self._done()
                 continue
             if failures == 1:
@@ -156,6 +182,7 @@ class Outbox:
     def _done(self) -> None:
         with self._changed:
             self._jobs.popleft()
+            self._failing_since = None
             self._changed.notify_all()
 
     def _pause(self, failures: int) -> None:

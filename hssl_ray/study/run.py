@@ -15,11 +15,11 @@ from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
 from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
-from hssl_ray.study.ledger import FINAL, Ledger
+from hssl_ray.study.ledger import FINAL, LEDGER, History, Ledger, Outcome
 from hssl_ray.study.reserve import check_room
 from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
-from hssl_ray.study.spec import Cell, Study
+from hssl_ray.study.spec import Cell, PlannedTrial, Study
 from hssl_ray.study.sweep import Interrupted, Sweep
 from hssl_ray.trial.checkpoint_files import check_formats, size_of
 from hssl_ray.trial.config import TrialConfig
@@ -107,21 +107,29 @@ def _check_left(study: Study, ledger: Ledger) -> None:
     check_room(ledger.home, study.checkpoints.most * sum(checkpoint_bytes(trial.config) for trial in left) - there)
 
 
+def studies_run(home: Path) -> list[str]:
+    """The names of the studies that were ever run in a home."""
+    return sorted(path.parent.name for path in (home / "studies").glob(f"*/{LEDGER}"))
+
+
+def begun(history: History, home: Path) -> Iterator[tuple[PlannedTrial, StoredRecords, Outcome | None]]:
+    """The trials that earlier runs began: each with its journal, and how its last attempt ended, if it did."""
+    for trial_id, trial in history.trials().items():
+        if trial_id in history.attempts or trial_id in history.outcomes:
+            yield trial, StoredRecords(trial_folder(home, trial_id) / JOURNAL), history.outcomes.get(trial_id)
+
+
 def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:
     """Tell the observers, and enter into the rungs, what the journals hold of earlier runs.
 
     Whoever needs no records of a trial leaves its journal unread: of thousands, reading takes longer than all else.
     """
-    history = ledger.history
     reports = []
-    for trial_id, trial in history.trials().items():
-        if trial_id not in history.attempts and trial_id not in history.outcomes:
-            continue
-        records = StoredRecords(trial_folder(ledger.home, trial_id) / JOURNAL)
-        told.replay(trial, records, history.outcomes.get(trial_id))
+    for trial, records, outcome in begun(ledger.history, ledger.home):
+        told.replay(trial, records, outcome)
         if (cell := rungs.get(trial.cell)) is not None:
             reports += [
-                (record.time, trial.cell, trial_id, record.epoch, record.metrics[cell.metric])
+                (record.time, trial.cell, trial.trial_id, record.epoch, record.metrics[cell.metric])
                 for record in records
                 if cell.metric in record.metrics
             ]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import shutil
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -14,6 +15,7 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.shared_view import shared_view
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
@@ -29,7 +31,6 @@ from hssl_ray.study.tracked import (
     outcome_tags,
     params,
     points,
-    redact,
     trial_tags,
 )
 from hssl_ray.trial.journal import Record
@@ -103,18 +104,23 @@ class StudyWriter:
         self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
         self.experiment_id: str | None = None
         """None until MLflow has answered."""
+        self.sent = Counter[str]()
+        """What MLflow lacked and was sent: `runs`, `points`, `outcomes`, `checkpoints`."""
 
     def open(self, facts: Mapping[str, str]) -> None:
         """Make the experiment, with its note and views, and look at the runs it has."""
         with self._store.exclusive():
             experiment_id = self._store.experiment(self._study)
         views = {view.tag_key: view.tag_value for view in (METHODS_VIEW, CELLS_VIEW)}
-        self._store.tag_experiment(experiment_id, {**facts, **views, "mlflow.note.content": self._note()})
+        self._store.tag_experiment(experiment_id, {**facts, **views, **self._note()})
         self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
         self.experiment_id = experiment_id
 
-    def _note(self, verdict: str = "") -> str:
-        return experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]
+    def _note(self, verdict: str = "") -> dict[str, str]:
+        """The experiment's note; none from who does not know where the study was started from, to keep a better one."""
+        if self._provenance == Provenance():
+            return {}
+        return {"mlflow.note.content": experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]}
 
     def _experiment(self) -> str:
         if self.experiment_id is None:  # its own job was given up
@@ -134,6 +140,7 @@ class StudyWriter:
             found = self._store.runs(expression, where)
             if not found:
                 self._store.create_run(self._experiment(), name, {**tags, **self._provenance.tags()})
+                self.sent["runs"] += 1
                 found = self._store.runs(expression, where)
         for double in found[1:]:
             self._store.delete_run(double.run_id)
@@ -204,6 +211,7 @@ class StudyWriter:
                     new.setdefault((point.key, point.step), point)
         self._store.log(run.run_id, new.values())
         trial.logged |= new
+        self.sent["points"] += len(new)
 
     def end(self, trial: Tracked, outcome: Outcome) -> None:
         """Write the outcome and the terminal status."""
@@ -211,19 +219,24 @@ class StudyWriter:
         self._store.log(run.run_id, tags={**outcome_tags(outcome), POINTS: str(len(trial.logged))})
         self._store.set_status(run.run_id, STATUS[outcome.state])
         trial.ended = True
+        self.sent["outcomes"] += 1
         trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
+
+    def _weights(self, trial: Tracked) -> Path | None:
+        """The weights of the last checkpoint; None if they lie on another machine's disk, or were cleared away."""
+        if trial.kept is None or trial.kept.checkpoint is None:
+            return None
+        path = trial_folder(self._home, trial.planned.trial_id) / trial.kept.checkpoint / WEIGHTS
+        return path if path.is_file() else None
 
     def keep_model(self, trial: Tracked) -> None:
         """Write the last checkpoint as a model, if its files can be reached from here."""
-        kept = trial.kept
-        if kept is None or kept.checkpoint is None:
-            return
-        folder = trial_folder(self._home, trial.planned.trial_id) / kept.checkpoint
-        if not (folder / WEIGHTS).is_file():  # on another machine's disk, or cleared away
+        kept, weights = trial.kept, self._weights(trial)
+        if kept is None or weights is None:
             return
         run, dataset = self._run(trial), self._dataset(trial.planned)
         with tempfile.TemporaryDirectory() as staging:
-            shutil.copyfile(folder / WEIGHTS, Path(staging, WEIGHTS))
+            shutil.copyfile(weights, Path(staging, WEIGHTS))
             Path(staging, CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
             model_id = self._store.log_model(
                 run,
@@ -234,13 +247,15 @@ class StudyWriter:
                 dataset=dataset[:2] if dataset else None,
             )
         self._store.log(run.run_id, tags={"hssl.model_id": model_id, MODEL_EPOCH: str(kept.epoch)})
+        self.sent["checkpoints"] += run.tags.get(MODEL_EPOCH) != str(kept.epoch)
 
     def replay(self, trial: Tracked, records: list[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks."""
         saved = [record for record in records if record.checkpoint is not None]
         trial.kept = saved[-1] if saved else None
         known = self._known.get(trial.planned.trial_id)
-        if known is not None and outcome is not None and _agrees(known, records, trial.kept, outcome):
+        model = None if self._weights(trial) is None else trial.kept
+        if known is not None and outcome is not None and _agrees(known, records, model, outcome):
             trial.ended, trial.kept = True, None
             return
         self._write(trial, records)
@@ -260,7 +275,8 @@ class StudyWriter:
                 self._kill(run)
         run = self._study_run()
         counts = {f"hssl.trials.{state}": str(count) for state, count in summary.counts.items()}
-        self._store.log(run.run_id, tags={**counts, "hssl.seconds": f"{summary.seconds:.3f}"})
+        lasted = {"hssl.seconds": f"{summary.seconds:.3f}"} if summary.seconds else {}  # none if only told again
+        self._store.log(run.run_id, tags={**counts, **lasted})
         interrupted = "KILLED" if summary.interrupted is not None else "FAILED"
         self._store.set_status(run.run_id, "FINISHED" if summary.ended_well else interrupted)
 
@@ -277,7 +293,7 @@ class StudyWriter:
         run = self._study_run()
         self._store.log_artifacts(run.run_id, files)
         self._store.log(run.run_id, tags={"mlflow.note.content": redact(markdown)[:TAG_LENGTH]})
-        self._store.tag_experiment(self._experiment(), {"mlflow.note.content": self._note(markdown)})
+        self._store.tag_experiment(self._experiment(), self._note(markdown))
         if run.status == "RUNNING":
             self._store.set_status(run.run_id, "FINISHED")
 
@@ -305,7 +321,7 @@ class StudyWriter:
         for outdated in old:
             if outdated.tags["hssl.digest"] != facts.digest:
                 self._store.delete_run(outdated.run_id)
-        if run.status == "RUNNING":  # new or half written; its start is the time of every point, so twice is once
+        if run.status != "FINISHED":  # new or half written; its start is the time of every point, so twice is once
             self._store.log(run.run_id, [point.at(run.start_time) for point in facts.points], params=shared)
             self._store.set_status(run.run_id, "FINISHED")
 
@@ -316,4 +332,5 @@ def _agrees(run: RunFacts, records: Iterable[Record], kept: Record | None, outco
     tags = {**outcome_tags(outcome), POINTS: str(len(told))}
     if kept is not None and outcome.state in KEPT:
         tags[MODEL_EPOCH] = str(kept.epoch)
-    return run.status == STATUS[outcome.state] and tags.items() <= run.tags.items()
+    told_all = all(run.tags.get(key, "") == value for key, value in tags.items())  # a server leaves empty tags out
+    return run.status == STATUS[outcome.state] and told_all

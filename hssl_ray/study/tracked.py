@@ -10,7 +10,6 @@ import hashlib
 import json
 import math
 import os
-import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -19,6 +18,7 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.results import results_schema
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.config import TrialConfig
@@ -87,12 +87,6 @@ def tracking_uri(home: Path) -> str:
 def is_server(uri: str) -> bool:
     """Whether a tracking URI names a server rather than a database."""
     return uri.startswith(("http://", "https://"))
-
-
-def redact(text: str) -> str:
-    """The text without the user names and passwords of the addresses in it."""
-    text = re.sub(r"(://)[^/\s'\"]*@", r"\1***@", text)
-    return re.sub(r"(?i)([?&](?:user|username|password|passwd|token|secret|api_?key)=)[^&\s'\"]*", r"\1***", text)
 
 
 def params(config: TrialConfig) -> dict[str, str]:

@@ -17,6 +17,7 @@ import pyarrow as pa
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.outbox import Outbox
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.study_writer import (
@@ -29,13 +30,17 @@ from hssl_ray.study.study_writer import (
     Tracked,
     trial_runs,
 )
-from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, redact, runs_table, studies_of
+from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, runs_table, studies_of
 from hssl_ray.trial.journal import Record
 
 if TYPE_CHECKING:
     from hssl_ray.study.mlflow_store import MlflowStore
 
 CLOSE_SECONDS = 30.0
+PATIENCE_SECONDS = 30.0
+"""How long the end of a run waits for an MLflow that does not answer; `hssl-ray sync` makes up for it."""
+INTERRUPTED_SECONDS = 8.0
+"""How long it waits for MLflow in all after a signal, whether it answers or not."""
 DEFAULT_UI = "http://127.0.0.1:5000"
 
 
@@ -87,7 +92,8 @@ class MlflowTracker:
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""
         trial = self._trial(planned)
-        trial.waiting.append(record)
+        if not self._outbox.full:  # else the memory would fill with what `sync` reads from the journal
+            trial.waiting.append(record)
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._writer.write_waiting(trial))
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
@@ -168,6 +174,15 @@ class MlflowTracker:
     def cells_url(self) -> str | None:
         """Address of the charts with the mean curve of each cell; None until MLflow has answered."""
         return self._address_of(CELLS_VIEW.link)
+
+    @property
+    def sent(self) -> Mapping[str, int]:
+        """What MLflow lacked and was sent so far: `runs`, `points`, `outcomes`, `checkpoints`."""
+        return {} if self._opened is None else self._opened.sent
+
+    def drain(self, patience: float) -> bool:
+        """Wait until everything told so far is written, unless nothing gets across for `patience` seconds."""
+        return self._outbox.drain(patience)
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything told so far is written, at most `timeout` seconds; whether it is."""

@@ -12,6 +12,7 @@ from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.execution import class_cache
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -24,6 +25,7 @@ from hssl_ray.study.tune_bridge import TuneBridge
 log = logging.getLogger(__name__)
 
 HEAD = "node:__internal_head__"
+SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
 
 
 def tune_sweep(
@@ -34,6 +36,8 @@ def tune_sweep(
     The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took the
     memory has failed; the others were cut short and go on in the next loop.
     """
+    # Tune would copy these into every trial's runtime environment, which Ray keeps, logs and shows in its API.
+    class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
     for lap in itertools.count(1):
         bridge = TuneBridge(sweep)
         try:

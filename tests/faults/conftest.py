@@ -1,9 +1,11 @@
 """Every fault under one seed by default, under five by `make chaos`, which also prints the table."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.mlflow_server import MlflowServer
 from tests.faults.table import Table
 
 SEEDS = int(os.environ.get("HSSL_CHAOS_SEEDS", "1"))
@@ -13,6 +15,13 @@ _TABLE = pytest.StashKey[Table]()
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
         metafunc.parametrize("seed", range(SEEDS))
+
+
+@pytest.fixture(scope="session")
+def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowServer]:
+    """One server for all tests that need one: it takes ten seconds to start."""
+    with MlflowServer(tmp_path_factory.mktemp("mlflow")) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

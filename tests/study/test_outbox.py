@@ -71,7 +71,7 @@ def test_posting_never_waits_and_a_full_outbox_counts_what_it_drops() -> None:
     for _ in range(1000):
         box.post("more", lambda: None)
     assert time.perf_counter() - started < 0.5
-    assert box.unsynced == 1001
+    assert box.full and box.unsynced == 1001
     gate.set()
     assert not box.close(5)
     assert box.unsynced == 1001 - 10
@@ -96,3 +96,31 @@ def test_close_wakes_a_long_wait_for_one_more_try() -> None:
     assert not box.flush(0.2)
     assert box.close(5)
     assert seen == [1]
+
+
+def test_what_failed_while_the_service_was_away_is_not_held_against_a_job() -> None:
+    """After a long outage the first failure with the service back is the first of its `attempts`, not the last."""
+    box_faults = iter([*[Fault.AWAY] * 20, Fault.FAILED, *[Fault.AWAY] * 5])
+    seen = list[int]()
+    box = Outbox(judge=lambda error: next(box_faults, Fault.AWAY), attempts=2, first_wait=0.001, longest_wait=0.002)
+    box.post("late", failing(26, lambda: seen.append(1)))
+    assert box.flush(5) and seen == [1]
+    assert box.close(1)
+
+
+def test_drain_waits_for_slow_jobs_and_not_for_a_service_that_is_away() -> None:
+    box, seen = outbox(), list[int]()
+
+    def slow() -> None:
+        time.sleep(0.1)
+        seen.append(len(seen))
+
+    for _ in range(5):
+        box.post("slow", slow)
+    assert box.drain(0.05) and seen == list(range(5)), "each takes longer than the patience, and gets across"
+    box.post("away", failing(10**9, lambda: None))
+    time.sleep(0.3)
+    started = time.perf_counter()
+    assert not box.drain(0.2)
+    assert time.perf_counter() - started < 0.15, "it has been away for longer already"
+    box.close(0)

@@ -13,7 +13,6 @@ from hssl_ray.study.tracked import (
     experiment_note,
     params,
     points,
-    redact,
     tracking_uri,
 )
 from hssl_ray.trial.config import TrialConfig
@@ -42,23 +41,6 @@ def test_points_carry_the_journals_time_so_that_twice_is_the_same_point() -> Non
     ]
     assert first[0] == second[0]
     assert math.isnan(first[1].value), "infinity would be clipped to a number that nobody measured"
-
-
-@pytest.mark.parametrize(
-    ("text", "shown"),
-    [
-        ("http://ann:s3cret@host:5000/x", "http://***@host:5000/x"),
-        ("API request to https://ann:p@ss@host/api failed", "API request to https://***@host/api failed"),
-        (
-            "postgresql://ann:s3cret@db/mlflow?password=s3cret&sslmode=on",
-            "postgresql://***@db/mlflow?password=***&sslmode=on",
-        ),
-        ("sqlite:////home/ann/mlflow.db", "sqlite:////home/ann/mlflow.db"),
-        ("http://host:5000 or ann@host", "http://host:5000 or ann@host"),
-    ],
-)
-def test_addresses_are_shown_without_their_secrets(text: str, shown: str) -> None:
-    assert redact(text) == shown
 
 
 def test_the_store_is_the_environments_else_a_file_under_the_home(monkeypatch: pytest.MonkeyPatch) -> None:
