@@ -38,6 +38,7 @@ class Train(Protocol):
         workdir: Path,
         checkpoint_every: int,
         keep: int,
+        beat: Callable[[], None],
     ) -> None: ...
 
 
@@ -61,6 +62,8 @@ class TrialOptions:
     """A folder for what an engine needs while it runs; emptied by it before and after."""
     checkpoint_every: int = 5
     keep: int = 2
+    hang_seconds: float = 1800.0
+    """A worker that gives no sign for so long is taken to hang; see `trial.pulse`."""
 
 
 class Engine(Protocol):
