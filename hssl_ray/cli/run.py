@@ -14,6 +14,7 @@ from hssl_ray.cli.codes import NOT_SYNCED, SOME_FAILED
 from hssl_ray.cli.compare import SET, STUDY
 
 SYNC_SECONDS = 60.0
+SIGNAL_SECONDS = 5.0
 
 
 class EngineName(StrEnum):
@@ -82,6 +83,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials)
     summary = run_study(loaded, home=root, engine=runs, observers=[StudyProgress(to, loaded.compare.metric), tracker])
     store.result()
+    if summary.interrupted is not None:
+        tracker.flush(SIGNAL_SECONDS)  # before the report: `ray job stop` waits a few seconds only, then kills
     conclusion.result()(study, changes, root, tracker, to)
     synced = tracker.close(SYNC_SECONDS)
     if not synced:

@@ -80,10 +80,9 @@ class Nemesis:
                 time.sleep(0.05)
                 assert time.monotonic() - last < LONGEST_SECONDS, self.log()
             code = self._driver.poll()
-            if code == 0 or (code is None and time.monotonic() - since > self.seconds):
+            if code is not None or time.monotonic() - since > self.seconds:
                 return self._driver.wait(LONGEST_SECONDS)
-            if code is None:
-                self._strike(next(kinds))
+            self._strike(next(kinds))
             last = time.monotonic()
 
     def end(self) -> None:
@@ -101,7 +100,7 @@ class Nemesis:
             yield from self._draw.sample(FAULTS, len(FAULTS))
 
     def _ensure_driver(self) -> None:
-        if self._driver is not None and self._driver.poll() is None:
+        if self._driver is not None:
             return
         self.drivers += 1
         self.home.mkdir(parents=True, exist_ok=True)
@@ -153,10 +152,12 @@ class Nemesis:
             case "driver":
                 self._driver.kill()
                 self._driver.wait()
+                self._driver = None
             case "signal":
                 self._driver.send_signal(self._draw.choice((signal.SIGTERM, signal.SIGINT)))
                 fault.code = self._driver.wait(120)
                 fault.recovered = time.monotonic() - at
+                self._driver = None
             case "checkpoint":
                 self._damage(trial)
                 os.kill(worker.pid, signal.SIGKILL)

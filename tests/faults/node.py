@@ -23,7 +23,6 @@ def main(cpus: int) -> None:
         min_worker_port=0,
         max_worker_port=0,
         node_manager_port=0,
-        include_log_monitor=False,
         dashboard_agent_listen_port=None,
     )
     node = Node(asked, head=False, shutdown_at_exit=True, spawn_reaper=True)

@@ -56,6 +56,26 @@ CASES = {
     "unknown alias": one("study: *name\n", "1:8: ", "no anchor &name"),
     "second document": one("study: x\n---\nstudy: y\n", "2:1: ", "one document"),
     "mapping as key": one("study: x\n? {a: 1}\n: 2\n", "2:3: ", "a key must be plain text"),
+    "hopeless retry": one(
+        "study: x\nresilience: {retry_on: [worker_lost, diverged]}\n",
+        "2:24: resilience.retry_on",
+        "diverged is never retried: the same trial diverges again",
+    ),
+    "unknown cause": one(
+        "study: x\nresilience: {retry_on: [node_loss]}\n",
+        "2:25: resilience.retry_on[0]",
+        'got "node_loss" (did you mean "node_lost"?)',
+    ),
+    "backoff the wrong way round": one(
+        "study: x\nresilience: {backoff: {first_seconds: 90}}\n",
+        "2:23: resilience.backoff.longest_seconds",
+        "must be at least first_seconds = 90, got 60",
+    ),
+    "more workers than most": one(
+        "study: x\nresources: {workers: 2, min_workers: 4}\n",
+        "2:38: resources.min_workers",
+        "must be at most workers = 2, got 4",
+    ),
     "python tag": one('study: x\nbase: !!python/object/apply:os.system ["id"]\n', "2:7: ", "tags are not allowed"),
     "escape beyond Unicode": one('study: "\\UFFFFFFFF"\n', "1:1: ", "not YAML"),
     "lone surrogate": one('study: "\\uD800"\n', "1:8: ", "must be Unicode text"),
