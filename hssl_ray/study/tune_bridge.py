@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+from collections import Counter
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,6 +16,9 @@ from hssl_ray.trial.journal import Record
 from hssl_ray.trial.pulse import Seen
 
 log = logging.getLogger(__name__)
+
+FALSE_STARTS = 8
+"""Of a trial, in one run of Tune's loop, that use up no retry."""
 
 
 class Machines(Protocol):
@@ -35,6 +39,7 @@ class TuneBridge:
         self._running: dict[str, str] = {}  # our ids, and the actors that train
         self._endings: dict[str, Ending] = {}  # by our ids
         self._hung: dict[str, Ending] = {}
+        self._false_starts = Counter[str]()
         self._ended = 0
 
     def step(self) -> None:
@@ -69,12 +74,24 @@ class TuneBridge:
 
     def error(self, trial: Any) -> None:
         self.start(trial)  # a process may die before its trial starts
-        said = Path(trial.error_file).read_text(encoding="utf-8", errors="replace")
-        self._end(trial.config["trial_id"], lost(said))
+        said = lost(Path(trial.error_file).read_text(encoding="utf-8", errors="replace"))
+        if not self._set_back(trial.config["trial_id"], said):
+            self._end(trial.config["trial_id"], said)
+
+    def _set_back(self, trial_id: str, said: str) -> bool:
+        """Hand a trial out again that had not begun when its process died: Tune kept the process, with others perhaps,
+        for its next trial, and the node went down meanwhile. It costs no retry, so it is done a few times only.
+        """
+        lost_early = said.startswith(("worker_lost", "node_lost")) and trial_id not in self._endings
+        if not lost_early or self._vigil.workers(trial_id) or self._false_starts[trial_id] >= FALSE_STARTS:
+            return False
+        self._false_starts[trial_id] += 1
+        self._forget(trial_id)
+        self._sweep.set_back(trial_id, "its process was gone before it began")
+        return True
 
     def _end(self, trial_id: str, otherwise: str) -> None:
         """What the trial itself said of its end, else that it failed."""
-        del self._running[trial_id]
         self._ended += 1
         ending = self._endings.pop(trial_id, Ending("failed", otherwise))
         hung = self._hung.pop(trial_id, None)
@@ -82,8 +99,12 @@ class TuneBridge:
             ending = hung
         elif ending.reason.startswith("worker_lost"):
             ending = self._traced_to_node(trial_id, ending)
-        self._vigil.end(trial_id)
+        self._forget(trial_id)
         self._sweep.ended(trial_id, ending)
+
+    def _forget(self, trial_id: str) -> None:
+        del self._running[trial_id]
+        self._vigil.end(trial_id)
 
     def _traced_to_node(self, trial_id: str, ending: Ending) -> Ending:
         """A worker that is lost with its node: its neighbours, and Ray too at times, only see it vanish."""

@@ -45,7 +45,7 @@ class Nemesis:
         study: the study's file.
         name: its name.
         seed: of the schedule.
-        seconds: how long faults strike.
+        strikes: how many faults strike, unless the study ends before.
         pause: mean seconds from one to the next.
     """
 
@@ -53,7 +53,7 @@ class Nemesis:
     study: Path
     name: str
     seed: int
-    seconds: float
+    strikes: int
     pause: float
     struck: list[Struck] = field(default_factory=list)
     heads: set[str] = field(default_factory=set)
@@ -68,8 +68,8 @@ class Nemesis:
     # ---- the schedule
 
     def run(self) -> int:
-        """Strike until the time is over or the study is; then let it finish. Returns the last driver's exit code."""
-        since, last = time.monotonic(), time.monotonic()
+        """Strike so often, then let the study finish. Returns the last driver's exit code."""
+        last = time.monotonic()
         kinds = self._kinds()
         while True:
             self._ensure_driver()
@@ -80,7 +80,7 @@ class Nemesis:
                 time.sleep(0.05)
                 assert time.monotonic() - last < LONGEST_SECONDS, self.log()
             code = self._driver.poll()
-            if code is not None or time.monotonic() - since > self.seconds:
+            if code is not None or len(self.struck) >= self.strikes:
                 return self._driver.wait(LONGEST_SECONDS)
             self._strike(next(kinds))
             last = time.monotonic()

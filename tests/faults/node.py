@@ -7,6 +7,7 @@ its id and the pid of its raylet. It ends when its standard input is closed.
 import json
 import os
 import sys
+from threading import Thread
 
 from ray._private.node import Node
 from ray._private.parameter import RayParams
@@ -26,8 +27,9 @@ def main(cpus: int) -> None:
         dashboard_agent_listen_port=None,
     )
     node = Node(asked, head=False, shutdown_at_exit=True, spawn_reaper=True)
-    raylet = node.all_processes["raylet"][0].process.pid
-    print(json.dumps({"node": node._node_id, "raylet": raylet}), flush=True)
+    raylet = node.all_processes["raylet"][0].process
+    Thread(target=raylet.wait, daemon=True).start()  # its workers look for its number, which a zombie still has
+    print(json.dumps({"node": node._node_id, "raylet": raylet.pid}), flush=True)
     sys.stdin.read()
 
 

@@ -22,9 +22,8 @@ from tests.faults.table import Table
 from tests.study.ray_cluster import is_agent, processes, wait_until
 
 CHAOS = "HSSL_CHAOS_SEEDS" in os.environ
-SECONDS = 600.0 if CHAOS else 30.0
-PAUSE = 20.0 if CHAOS else 4.0
-SEEDS, EPOCHS = (30, 12) if CHAOS else (3, 8)
+STRIKES, PAUSE = (30, 15.0) if CHAOS else (5, 2.0)  # ten minutes or so, and most of one
+SEEDS, EPOCHS = (30, 20) if CHAOS else (4, 10)
 
 STUDY = f"""\
 study: soak
@@ -54,7 +53,7 @@ def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) 
     """Killed workers and drivers, signals, damaged checkpoints and a locked tracking store, in random order."""
     file, home = tmp_path / "soak.yaml", tmp_path / "home"
     file.write_text(STUDY)
-    nemesis = Nemesis(home, file, "soak", seed, SECONDS, PAUSE)
+    nemesis = Nemesis(home, file, "soak", seed, STRIKES, PAUSE)
     try:
         assert nemesis.run() == 0, nemesis.log()
         wait_until(lambda: not [one for one in processes(nemesis.mark) if not is_agent(one)], 30, "all processes end")

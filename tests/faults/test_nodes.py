@@ -110,3 +110,23 @@ def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: 
             again = min(record.time for record in records if record.attempt == 2)
             figures.time("F5", "from the kill to the end of the next epoch", again - lost_at, "")
     figures.bad("F5", "trials lost", 0, 4)
+
+
+def test_a_trial_goes_on_with_the_workers_that_are_left(head: Head, tmp_path: Path) -> None:
+    """Four workers on two nodes, then two on one: `min_workers` allows it, and the journal has every epoch once."""
+    asked: dict[str, Any] = {"epochs": 8, "resources": {"workers": 4, "min_workers": 1}}
+    (one,) = (planned.trial_id for planned in study(**asked).planned())
+    driver = Driver(tmp_path / "home", head.environment)
+    journal = trial_folder(driver.home, one) / JOURNAL
+    with joined(head, cpus=2) as node:
+        process = driver.start("ddp", **asked)
+        wait_until(lambda: process.poll() is not None or len(read_records(journal)) >= 2, 180, "four workers train")
+        os.kill(node.raylet, signal.SIGKILL)
+        output, _ = process.communicate(timeout=240)
+    assert json.loads(output.strip().splitlines()[-1]) == {"finished": 1}, output
+    records = read_records(journal)
+    assert [record.epoch for record in records] == list(range(1, 9))
+    assert [record.metrics["world"] for record in records] == [
+        4.0 if record.attempt == 1 else 2.0 for record in records
+    ]
+    assert records[-1].attempt > 1

@@ -21,7 +21,7 @@ from ray.train import WorkerGroupError
 
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.placement import concurrent_trials, workers_now
 from hssl_ray.study.ray_settings import (
     DRIVER,
     EVERYWHERE,
@@ -66,6 +66,7 @@ def driver(head: Head, tmp_path: Path) -> Driver:
         ([{"CPU": 2.0, "GPU": 4.0}], {"gpus_per_worker": 1}, 2),
         ([{"CPU": 16.0, "GPU": 1.0}], {"workers": 2, "gpus_per_worker": 0.5}, 1),
         ([{"CPU": 16.0}, {"CPU": 16.0, "GPU": 2.0}], {"gpus_per_worker": 1}, 2),
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 2}, 1),
     ],
 )
 def test_concurrency_is_what_the_scarcest_resource_holds(
@@ -87,6 +88,24 @@ def test_a_trial_that_never_fits_is_refused(nodes: list[dict[str, float]], asked
         ClusterError, match=r"resources: \d workers with \d CPUs and \d GPUs each must fit into the cluster"
     ):
         concurrent_trials(nodes, Resources(**asked))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "batch_size", "workers"),
+    [
+        ([{"CPU": 2.0}, {"CPU": 2.0}], {"workers": 4}, 64, 4),
+        ([{"CPU": 2.0}], {"workers": 4, "min_workers": 1}, 64, 2),
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 1}, 64, 2),  # three do not share the batch evenly
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 1}, 66, 3),
+        ([{"CPU": 1.0}], {"workers": 4, "min_workers": 2}, 64, 2),  # Ray waits for the second
+        ([{"CPU": 2.0}], {"workers": 4}, 64, 4),  # for all
+        ([{"CPU": 8.0}], {"workers": 4, "min_workers": 1}, 66, 4),  # refused by the trial, as it would be anywhere
+    ],
+)
+def test_an_attempt_takes_the_workers_that_there_are(
+    nodes: list[dict[str, float]], asked: dict[str, Any], batch_size: int, workers: int
+) -> None:
+    assert workers_now(nodes, Resources(**asked), batch_size) == workers
 
 
 def test_settings_leave_alone_what_the_user_has_set() -> None:

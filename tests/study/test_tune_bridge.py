@@ -13,7 +13,7 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger
 from hssl_ray.study.sections import Backoff, Resilience
 from hssl_ray.study.sweep import Assignment, Sweep
-from hssl_ray.study.tune_bridge import TuneBridge
+from hssl_ray.study.tune_bridge import FALSE_STARTS, TuneBridge
 from hssl_ray.study.vigil import Vigil
 from hssl_ray.trial.journal import Record
 from hssl_ray.trial.pulse import Pulse, Seen
@@ -92,21 +92,27 @@ def test_what_the_trial_says_of_its_end_outweighs_what_tune_says(tmp_path: Path)
             bridge.start(one)
             if seed == 0:
                 bridge.result(one, said)
-            bridge.error(one)
+            with Pulse(trial_folder(tmp_path, trial(seed).trial_id), 1):
+                bridge.error(one)
         assert [ledger.history.outcomes[trial(seed).trial_id].cause for seed in (0, 1)] == ["disk_full", "worker_lost"]
 
 
-def test_a_process_that_dies_before_its_trial_starts_fails_the_trial(tmp_path: Path) -> None:
+def test_a_process_that_dies_before_its_trial_begins_costs_no_retry_a_few_times(tmp_path: Path) -> None:
     (tmp_path / "error.txt").write_text("The actor died because its node has died. Node Id: 1")
     with Ledger.open(tmp_path, "s") as ledger:
         sweep = Sweep([trial(0)], ledger, Observers(()), resilience=AT_ONCE)
         bridge = bridge_to(sweep, tmp_path)
-        sweep.next()
         one = tune_trial(0, "aaaa")
         one.error_file = str(tmp_path / "error.txt")
-        bridge.error(one)
-        assert ledger.history.outcomes[trial(0).trial_id].cause == "node_lost"
-        assert sweep.next() == Assignment(trial(0), 2)
+        for attempt in range(1, FALSE_STARTS + 1):
+            assert sweep.next() == Assignment(trial(0), attempt)
+            bridge.error(one)
+            assert ledger.history.outcomes[trial(0).trial_id].state == "killed"
+        for attempt in (FALSE_STARTS + 1, FALSE_STARTS + 2):
+            assert sweep.next() == Assignment(trial(0), attempt)
+            bridge.error(one)
+            assert ledger.history.outcomes[trial(0).trial_id].cause == "node_lost"
+        assert sweep.next() is None
 
 
 def test_records_pass_through_exactly(tmp_path: Path) -> None:
