@@ -5,6 +5,8 @@ from __future__ import annotations
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.sections import Resilience
 
+LOST: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted", "hung"})
+"""Causes that are no shortage: a first retry need not wait for anything to pass."""
 NO_RETRIES = Resilience(max_retries=0)
 
 
@@ -17,5 +19,7 @@ def seconds_to_retry(policy: Resilience, outcome: Outcome, retried: int) -> floa
     """
     if outcome.state != "failed" or outcome.cause not in policy.retry_on or retried >= policy.max_retries:
         return None
-    backoff = policy.backoff
-    return min(backoff.longest_seconds, backoff.first_seconds * 2.0**retried)
+    waits = retried - (outcome.cause in LOST)  # waits before this one
+    if waits < 0:
+        return 0.0
+    return min(policy.backoff.longest_seconds, policy.backoff.first_seconds * 2.0**waits)

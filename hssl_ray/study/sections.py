@@ -234,7 +234,8 @@ class Backoff(BaseModel):
     model_config = STRICT
 
     first_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
-        default=0.5, description="Seconds before the first retry; doubled for each one after."
+        default=1.0,
+        description="Seconds before a retry, doubled for each one after; the first after a loss comes at once.",
     )
     longest_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
         default=60.0, description="Bound of that."

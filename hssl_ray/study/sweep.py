@@ -243,6 +243,15 @@ class Sweep:
         self._settled.discard(trial_id)
         self._again.append(replace(assignment, attempt=assignment.attempt + 1))
 
+    def make_way(self, trial_id: str) -> bool:
+        """Take back a trial that was handed out and has not started, if one that lost its process is to go first."""
+        handed = self._handed.get(trial_id)
+        urgent = self._again or any(due.at <= self._clock() for due in self._later)
+        if handed is None or not urgent or self._retried[trial_id]:
+            return False
+        self._queue.appendleft(self._handed.pop(trial_id).trial)
+        return True
+
     def take_back(self) -> None:
         """Forget what was handed out and never started; it is handed out again."""
         self._again.extendleft(reversed(self._handed.values()))

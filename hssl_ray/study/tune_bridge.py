@@ -78,6 +78,10 @@ class TuneBridge:
         if not self._set_back(trial.config["trial_id"], said):
             self._end(trial.config["trial_id"], said)
 
+    def make_way(self, trial: Any) -> bool:
+        """Whether a trial that waits for a process is to be stopped, for one that has lost its own."""
+        return self._sweep.make_way(trial.config["trial_id"])
+
     def _set_back(self, trial_id: str, said: str) -> bool:
         """Hand a trial out again that had not begun when its process died: Tune kept the process, with others perhaps,
         for its next trial, and the node went down meanwhile. It costs no retry, so it is done a few times only.

@@ -14,6 +14,7 @@ from typing import Any
 
 from ray import tune
 from ray.exceptions import RayError
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
@@ -169,6 +170,9 @@ class _Scheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._bridge.error(trial)
+        for waiting in tune_controller.get_trials():  # for the process that has just become free
+            if waiting.status == Trial.PENDING and self._bridge.make_way(waiting):
+                tune_controller.stop_trial(waiting)
 
 
 class _Callback(tune.Callback):

@@ -42,7 +42,7 @@ BASE = {
 @pytest.fixture(scope="module")
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     data = tmp_path_factory.mktemp("data")
-    with started_head(cpus=4, HSSL_HOME=str(data), OMP_NUM_THREADS="1") as started:
+    with started_head(cpus=2, HSSL_HOME=str(data), OMP_NUM_THREADS="1") as started:
         yield started
 
 
@@ -205,7 +205,7 @@ deadline = time.monotonic() + 20
 while time.monotonic() < deadline:
     free = ray.available_resources().get("CPU", 0)
     groups = [one["state"] for one in placement_group_table().values() if one["state"] != "REMOVED"]
-    if free == 4 and not groups:
+    if free == 2 and not groups:
         break
     time.sleep(0.2)
 print(json.dumps([free, groups]))
@@ -219,4 +219,4 @@ print(json.dumps([free, groups]))
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout.splitlines()[-1]) == [4.0, []]
+    assert json.loads(done.stdout.splitlines()[-1]) == [2.0, []]

@@ -222,7 +222,7 @@ def test_next_waits_for_what_runs_and_ends_when_nothing_does(tmp_path: Path) -> 
 def test_a_trial_waits_for_its_retry_while_others_go_on(tmp_path: Path) -> None:
     """Backoff of 4 s, doubled, at most 6: the clock is the sweep's."""
     now = 100.0
-    policy = Resilience(max_retries=2, backoff=Backoff(first_seconds=4, longest_seconds=6))
+    policy = Resilience(max_retries=3, backoff=Backoff(first_seconds=4, longest_seconds=6))
     first, second = trial(0), trial(1)
     with Ledger.open(tmp_path, "s") as ledger:
         sweep = Sweep([first, second], ledger, SILENT, resilience=policy, clock=lambda: now)
@@ -233,17 +233,33 @@ def test_a_trial_waits_for_its_retry_while_others_go_on(tmp_path: Path) -> None:
 
         assert sweep.next() == Assignment(first, 1)
         fail(first)
+        assert sweep.next() == Assignment(first, 2)  # a first retry after a loss
+        fail(first)
         assert sweep.next() == Assignment(second, 1)
         assert sweep.next() == Wait(4.0)
         now = 103.0
         assert sweep.next() == Wait(1.0)
         now = 104.0
-        assert sweep.next() == Assignment(first, 2)
+        assert sweep.next() == Assignment(first, 3)
         assert sweep.next() == Wait()
         fail(first)
         assert sweep.next() == Wait(6.0)
         sweep.interrupt(15)
         assert sweep.next() is None  # nobody waits for a study that ends
+
+
+def test_a_trial_that_lost_its_process_goes_before_one_that_has_not_begun(tmp_path: Path) -> None:
+    """Engines take one trial more than they run: it makes way, and comes next."""
+    first, second, third = trial(0), trial(1), trial(2)
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([first, second, third], ledger, SILENT, resilience=Resilience(max_retries=1))
+        assert [sweep.next(), sweep.next()] == [Assignment(first, 1), Assignment(second, 1)]
+        sweep.started(first.trial_id)
+        assert not sweep.make_way(second.trial_id)  # for nobody
+        sweep.ended(first.trial_id, LOST)
+        assert not sweep.make_way(third.trial_id)  # it was not handed out
+        assert sweep.make_way(second.trial_id)
+        assert [sweep.next(), sweep.next()] == [Assignment(first, 2), Assignment(second, 1)]
 
 
 @pytest.mark.parametrize("cause", ["oom", "disk_full", "error"])
