@@ -88,11 +88,11 @@ def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: 
                 bool(here) and all(len(epochs_trained(driver.home, one)) > 3 for one in trials)
             )
 
-        wait_until(under_way, 120, "all trials train")
+        wait_until(under_way, 200, "all trials train")
         moved = [one for one in trials if workers_on(driver.home, [one], node.id)]
         os.kill(node.raylet, signal.SIGKILL)
         lost_at = time.time()
-        output, _ = process.communicate(timeout=200)
+        output, _ = process.communicate(timeout=400)
     assert json.loads(output.strip().splitlines()[-1]) == {"finished": 4}, output
     assert moved
     events = [event for event in read_log(driver.home / "studies/fake/ledger.jsonl") if event["event"] == "ended"]
@@ -120,9 +120,9 @@ def test_a_trial_goes_on_with_the_workers_that_are_left(head: Head, tmp_path: Pa
     journal = trial_folder(driver.home, one) / JOURNAL
     with joined(head, cpus=2) as node:
         process = driver.start("ddp", **asked)
-        wait_until(lambda: process.poll() is not None or len(read_records(journal)) >= 2, 180, "four workers train")
+        wait_until(lambda: process.poll() is not None or len(read_records(journal)) >= 2, 300, "four workers train")
         os.kill(node.raylet, signal.SIGKILL)
-        output, _ = process.communicate(timeout=240)
+        output, _ = process.communicate(timeout=400)
     assert json.loads(output.strip().splitlines()[-1]) == {"finished": 1}, output
     records = read_records(journal)
     assert [record.epoch for record in records] == list(range(1, 9))

@@ -125,7 +125,7 @@ def started_head(cpus: int = 2, **changes: str) -> Iterator[Head]:
     command += f" --temp-dir={temporary}"
     try:
         started = subprocess.run(
-            command.split(), env=variables, capture_output=True, text=True, timeout=90, check=False
+            command.split(), env=variables, capture_output=True, text=True, timeout=240, check=False
         )
         assert started.returncode == 0, started.stdout + started.stderr
         yield Head(variables, f"http://127.0.0.1:{dashboard}")

@@ -68,7 +68,7 @@ CASES = {
     ),
     "backoff the wrong way round": one(
         "study: x\nresilience: {backoff: {first_seconds: 90}}\n",
-        "2:23: resilience.backoff.longest_seconds",
+        "2:23: resilience.backoff",
         "must be at least first_seconds = 90, got 60",
     ),
     "more workers than most": one(
@@ -92,7 +92,9 @@ CASES = {
     "unknown key": one(HEAD + "seed: 3\n", "2:1: seed", 'the top-level key "seeds"'),
     "unknown section": one(HEAD + "grids: {}\n", "2:1: grids", '(did you mean "grid"?)'),
     "unknown field": one(HEAD + "base:\n  temprature: 0.1\n", "3:3: base.temprature", '(did you mean "temperature"?)'),
-    "nothing like a known key": one(HEAD + "resources: {zzz: 1}\n", "2:13: resources.zzz", "(known: workers, cpus_per"),
+    "nothing like a known key": one(
+        HEAD + "resources: {zzz: 1}\n", "2:13: resources.zzz", "(known: workers, min_workers, cpus_per"
+    ),
     "merge key": one(HEAD + "base: {<<: 1}\n", "2:8: base.<<", "no merge keys"),
     "seed in base": one(HEAD + "base: {seed: 1}\n", "2:8: base.seed", '"seeds"'),
     "text for a number": one(
