@@ -10,7 +10,8 @@ from pathlib import Path
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.trial.pulse import Seen, read_pulses
 
-LOOK_SECONDS = 1.0
+SHORTEST_LOOK, LONGEST_LOOK = 1.0, 4.0
+"""Seconds from one look at the files to the next, a tenth of the limit between these: many workers are many files."""
 BLIND_SECONDS = 30.0
 """Whoever has not looked for so long was stopped itself, perhaps with those it watches, and starts anew."""
 
@@ -37,6 +38,7 @@ class Vigil:
 
     def __init__(self, home: Path, limit: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._home, self._limit, self._clock = home, limit, clock
+        self._rest = min(LONGEST_LOOK, max(SHORTEST_LOOK, limit / 10))
         self._watched: dict[str, _Watched] = {}
         self._looked = clock()
 
@@ -57,7 +59,7 @@ class Vigil:
         """The attempts of which a worker has not moved for the limit: why, and all their workers. Each is told once."""
         now = self._clock()
         blind = now - self._looked
-        if blind < LOOK_SECONDS:
+        if blind < self._rest:
             return {}
         self._looked = now
         found = {}
