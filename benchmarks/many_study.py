@@ -13,7 +13,7 @@ import gc
 import json
 import random
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -84,6 +84,7 @@ def report_only(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """A trial without training: random metrics, fixed by the trial."""
     draw = random.Random(config.trial_id)  # noqa: S311  numbers to compare, guards nothing

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hssl_ray.study.engine import Report, TrialProgram
@@ -24,6 +25,7 @@ def train(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """Report every epoch; no checkpoint, as the stock recipe has none."""
     for epoch in range(1, config.epochs + 1):

@@ -26,6 +26,7 @@ ONLY = {
         "study/rank_group.py",
         "study/ray_engine.py",
         "study/ray_jobs.py",
+        "study/ray_machines.py",
         "study/ray_metrics.py",
         "study/ray_trials.py",
         "study/tune_loop.py",

@@ -108,6 +108,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
             return tracker.drain(PATIENCE_SECONDS)
         return tracker.flush(max(0.0, deadline - time.monotonic()))
 
+    if summary.interrupted is not None:
+        settle()  # before the report: `ray job stop` waits a few seconds only, then kills
     conclusion.result()(study, changes, root, tracker, to, settle)
     settle()
     synced = tracker.close(0.0)

@@ -17,6 +17,7 @@ from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import NewerFormat, NoLocks
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
+from hssl_ray.trial.pulse import Pulse
 
 Decision = Literal["continue", "stop"]
 
@@ -35,11 +36,13 @@ def run_attempt(
     program: TrialProgram,
     options: TrialOptions,
     tell: Callable[[Record], Decision],
+    node: str = "",
 ) -> Ending:
     """Train a trial from its newest usable checkpoint to its end.
 
     Args:
         tell: called after every epoch, once its record is on the disk; "stop" ends the attempt.
+        node: the machine this is, as the engine calls it.
 
     Returns:
         How it ended. An error of the trial's own code is a failed ending; its traceback is kept in the trial's folder.
@@ -63,14 +66,16 @@ def run_attempt(
                 raise TrialStopped(f"after epoch {record.epoch}")
 
         try:
-            program.train(
-                config,
-                report,
-                resume_point(workdir, journal.records(), program.latest_checkpoint),
-                workdir=workdir,
-                checkpoint_every=options.checkpoint_every,
-                keep=options.keep,
-            )
+            with Pulse(workdir, attempt, node=node) as pulse:
+                program.train(
+                    config,
+                    report,
+                    resume_point(workdir, journal.records(), program.latest_checkpoint),
+                    workdir=workdir,
+                    checkpoint_every=options.checkpoint_every,
+                    keep=options.keep,
+                    beat=pulse.beat,
+                )
         except TrialStopped as stopped:
             return Ending("pruned", f"pruned: stopped early {stopped}")
         except TrialDiverged as error:

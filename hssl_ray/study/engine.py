@@ -39,6 +39,7 @@ class Train(Protocol):
         workdir: Path,
         checkpoint_every: int,
         keep: Retention,
+        beat: Callable[[], None],
     ) -> None: ...
 
 
@@ -62,6 +63,8 @@ class TrialOptions:
     """A folder for what an engine needs while it runs; emptied by it before and after."""
     checkpoint_every: int = 5
     keep: Retention = KEEP_NEWEST
+    hang_seconds: float = 1800.0
+    """A worker that gives no sign for so long is taken to hang; see `trial.pulse`."""
 
 
 class Engine(Protocol):

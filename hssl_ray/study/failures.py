@@ -15,6 +15,7 @@ TRACEBACK = "failure.txt"
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 _LONGEST = 300
+_NO_MEMORY = "DefaultCPUAllocator: can't allocate memory"
 _PEER_ERRORS = frozenset({"DistBackendError", "DistNetworkError"})
 _PEER_TEXTS = ("Connection closed by peer", "Connection reset by peer")
 
@@ -33,7 +34,8 @@ def cause_of(error: BaseException) -> Cause:
     """The cause of an error raised by a trial's own code."""
     for link in chain(error):
         # Accelerator libraries have their own class of this name and do not derive it from MemoryError.
-        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError":
+        # Torch on a processor says it in a RuntimeError's text.
+        if isinstance(link, MemoryError) or type(link).__name__ == "OutOfMemoryError" or _NO_MEMORY in str(link):
             return "oom"
         # Some libraries write files by themselves and pass the system's message on as text.
         if (isinstance(link, OSError) and link.errno in _FULL) or "No space left on device" in str(link):

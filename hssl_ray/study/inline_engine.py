@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 from hssl_ray.study.attempt import Decision, run_attempt
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.sections import Resources
@@ -11,6 +13,8 @@ from hssl_ray.trial.journal import Record
 
 class InlineEngine:
     """Runs a sweep's trials here, in order; `resources` ask for nothing that it would have to find.
+
+    Nobody watches for a trial that hangs: whoever runs trials in one process may be looking at one in a debugger.
 
     Args:
         program: what to run for each trial.
@@ -28,7 +32,11 @@ class InlineEngine:
         if resources.workers != 1:
             raise ClusterError(f"resources.workers: the inline engine has 1, got {resources.workers}")
         while (assignment := sweep.next()) is not None:
-            assert not isinstance(assignment, Wait), "nothing runs here that could be waited for"
+            if isinstance(assignment, Wait):
+                assert assignment.seconds is not None, "nothing runs here that could be waited for"
+                with sweep.interruptible():
+                    time.sleep(assignment.seconds)
+                continue
             trial_id = assignment.trial.trial_id
 
             def tell(record: Record, trial_id: str = trial_id) -> Decision:

@@ -44,10 +44,9 @@ OUTCOME = "outcome.json"
 
 State = Literal["finished", "pruned", "diverged", "failed", "killed"]
 Cause = Literal[
-    "worker_lost", "node_lost", "preempted", "oom", "disk_full", "error", "diverged", "interrupted", "pruned"
+    "worker_lost", "node_lost", "preempted", "hung", "oom", "disk_full", "error", "diverged", "interrupted", "pruned"
 ]
 FINAL: frozenset[str] = frozenset({"finished", "diverged"})
-RETRYABLE: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted"})
 
 
 @dataclass(frozen=True)
@@ -70,11 +69,6 @@ class Outcome:
     @property
     def cause(self) -> str:
         return self.reason.partition(":")[0]
-
-    @property
-    def retryable(self) -> bool:
-        """Whether the same trial could end well if tried again at once."""
-        return self.state == "failed" and self.cause in RETRYABLE
 
 
 @dataclass(frozen=True)

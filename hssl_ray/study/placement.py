@@ -1,4 +1,4 @@
-"""How many trials a cluster holds at once."""
+"""How many trials a cluster holds at once, and with how many workers."""
 
 from __future__ import annotations
 
@@ -14,17 +14,35 @@ def concurrent_trials(nodes: list[dict[str, float]], resources: Resources) -> in
     Raises:
         ClusterError: not even one. Ray would wait for it without an end.
     """
+    workers = _workers_held(nodes, resources)
+    if workers < _fewest(resources):
+        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
+        raise ClusterError(
+            f"resources: {_fewest(resources)} workers with {resources.cpus_per_worker:g} CPUs and"
+            f" {resources.gpus_per_worker:g} GPUs each must fit into the cluster, which has {cpus:g} CPUs and {gpus:g}"
+            f" GPUs on {len(nodes)} nodes"
+        )
+    return max(1, workers // resources.workers)
+
+
+def workers_now(nodes: list[dict[str, float]], resources: Resources, batch_size: int) -> int:
+    """Workers of the next attempt: all that are asked for or, where the nodes hold fewer, as many as share a batch
+    evenly, `min_workers` at least.
+    """
+    held, fewest = _workers_held(nodes, resources), _fewest(resources)
+    if held >= resources.workers:
+        return resources.workers
+    return next((workers for workers in range(held, fewest, -1) if batch_size % workers == 0), fewest)
+
+
+def _fewest(resources: Resources) -> int:
+    return resources.min_workers or resources.workers
+
+
+def _workers_held(nodes: list[dict[str, float]], resources: Resources) -> int:
     workers = 0
     for node in nodes:
         fits = [math.floor(node.get("CPU", 0) / resources.cpus_per_worker + 1e-9)] if resources.cpus_per_worker else []
         fits += [math.floor(node.get("GPU", 0) / resources.gpus_per_worker + 1e-9)] if resources.gpus_per_worker else []
         workers += min(fits, default=resources.workers)
-    trials = workers // resources.workers
-    if trials == 0:
-        cpus, gpus = (sum(node.get(kind, 0) for node in nodes) for kind in ("CPU", "GPU"))
-        raise ClusterError(
-            f"resources: {resources.workers} workers with {resources.cpus_per_worker:g} CPUs and"
-            f" {resources.gpus_per_worker:g} GPUs each must fit into the cluster, which has {cpus:g} CPUs and {gpus:g}"
-            f" GPUs on {len(nodes)} nodes"
-        )
-    return trials
+    return workers

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from hssl_ray.study.engine import Report, TrialProgram
@@ -19,11 +20,12 @@ def train(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """See `hssl_ray.trial.train.train_trial`."""
     from hssl_ray.trial.train import train_trial
 
-    train_trial(config, report, resume, workdir=workdir, checkpoint_every=checkpoint_every, keep=keep)
+    train_trial(config, report, resume, workdir=workdir, checkpoint_every=checkpoint_every, keep=keep, beat=beat)
 
 
 def latest_checkpoint(workdir: Path) -> Path | None:

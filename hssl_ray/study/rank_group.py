@@ -25,6 +25,8 @@ class ProcessGroup(BackendConfig):
     """torch.distributed over all ranks: `nccl` where each has a GPU, else `gloo`."""
 
     gpus: bool
+    hang_seconds: float
+    """See `TrialOptions`."""
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -39,8 +41,13 @@ class _ProcessGroupBackend(Backend):
         address, port = worker_group.execute_single(0, _address)
         kind = "nccl" if backend_config.gpus else "gloo"
         size = len(worker_group)
+        # Longer than whoever watches the trial waits: only that one knows which of the ranks hangs.
+        limit = max(COLLECTIVE_LIMIT, timedelta(seconds=2 * backend_config.hang_seconds))
         ray.get(
-            [worker_group.execute_single_async(rank, _join, kind, address, port, rank, size) for rank in range(size)]
+            [
+                worker_group.execute_single_async(rank, _join, kind, address, port, rank, size, limit)
+                for rank in range(size)
+            ]
         )
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
@@ -57,12 +64,12 @@ def _address() -> tuple[str, int]:
         return host, int(probe.getsockname()[1])
 
 
-def _join(kind: str, address: str, port: int, rank: int, size: int) -> None:
+def _join(kind: str, address: str, port: int, rank: int, size: int, limit: timedelta) -> None:
     """In a rank: connect to the others."""
     import torch.distributed as dist  # here, because only a rank needs torch
 
     os.environ |= {"MASTER_ADDR": address, "MASTER_PORT": str(port)}
-    dist.init_process_group(kind, rank=rank, world_size=size, timeout=COLLECTIVE_LIMIT)
+    dist.init_process_group(kind, rank=rank, world_size=size, timeout=limit)
 
 
 def _leave() -> None:

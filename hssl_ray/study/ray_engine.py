@@ -25,6 +25,7 @@ from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.garbage import collected
 from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.ray_metrics import exported
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
 from hssl_ray.study.sections import Resources
@@ -65,14 +66,13 @@ class RayEngine:
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
         with self._cluster(scratch, resources) as dashboard:
-            nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]  # type: ignore[no-untyped-call]
-            concurrency = concurrent_trials(nodes, resources)
+            concurrent_trials(living_nodes(), resources)
             if self._announce is not None:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
             with contextlib.nullcontext() if self._samples is None else exported(self._samples):
-                tune_sweep(sweep, self._program, resources, options, concurrency)
+                tune_sweep(sweep, self._program, resources, options)
         _remove_leftovers(scratch)
 
     @contextmanager
@@ -106,7 +106,7 @@ class RayEngine:
             yield context.dashboard_url or ""
 
 
-def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions, int], None]:
+def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions], None]:
     # Here, because Tune takes as long to import as a head to start: a thread does the one while the other happens.
     from hssl_ray.study.tune_loop import tune_sweep
 

@@ -13,6 +13,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
+import ray
 from ray import tune
 from ray.util.queue import Empty, Queue
 
@@ -20,10 +21,13 @@ from hssl_ray.study.attempt import Decision, Ending, run_attempt
 from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.placement import workers_now
+from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
 from hssl_ray.trial.journal import Record
+from hssl_ray.trial.pulse import Pulse
 
 
 class RankFailed(RuntimeError):
@@ -35,6 +39,10 @@ def _set_threads(resources: Resources) -> None:
     import torch  # here, so that the driver, which imports this module too, does without it
 
     torch.set_num_threads(max(1, int(resources.cpus_per_worker)))
+
+
+def _node() -> str:
+    return str(ray.get_runtime_context().get_node_id())
 
 
 def train_alone(settings: dict[str, Any], program: TrialProgram, options: TrialOptions, resources: Resources) -> None:
@@ -52,7 +60,7 @@ def train_alone(settings: dict[str, Any], program: TrialProgram, options: TrialO
         return "continue"
 
     config = TrialConfig.model_validate_json(settings["config"])
-    ending = run_attempt(config, settings["attempt"], program, options, tell)
+    ending = run_attempt(config, settings["attempt"], program, options, tell, _node())
     if stopped:
         # The driver knows, and has left: another report would wait for it and keep this process from its next trial.
         raise SystemExit(0)
@@ -74,6 +82,7 @@ def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialO
 
     from hssl_ray.study.rank_group import ProcessGroup
 
+    batch_size = TrialConfig.model_validate_json(settings["config"]).batch_size
     records = Queue(actor_options={"num_cpus": 0})
     trainer = DataParallelTrainer(
         _rank,  # what the first rank returns is read below
@@ -84,9 +93,9 @@ def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialO
             "resources": resources,
             "records": records,
         },
-        backend_config=ProcessGroup(gpus=resources.gpus_per_worker > 0),
+        backend_config=ProcessGroup(resources.gpus_per_worker > 0, options.hang_seconds),
         scaling_config=ScalingConfig(
-            num_workers=resources.workers,
+            num_workers=workers_now(living_nodes(), resources, batch_size),
             use_gpu=resources.gpus_per_worker > 0,
             resources_per_worker={"CPU": resources.cpus_per_worker}
             | ({"GPU": resources.gpus_per_worker} if resources.gpus_per_worker else {}),
@@ -167,7 +176,7 @@ def _rank(loop: dict[str, Any]) -> str | None:
 
     if ray.train.get_context().get_world_rank() == 0:
         together = replace(program, train=train)
-        ending = run_attempt(config, loop["settings"]["attempt"], together, options, tell)
+        ending = run_attempt(config, loop["settings"]["attempt"], together, options, tell, _node())
         if not shared:
             broadcast_from_rank_zero(None)  # nothing to train; the other ranks wait to hear where to start
         if ending.state == "failed":
@@ -176,15 +185,18 @@ def _rank(loop: dict[str, Any]) -> str | None:
 
     start = broadcast_from_rank_zero(None)
     if start is not None:
+        rank = ray.train.get_context().get_world_rank()
         try:
-            program.train(
-                config,
-                lambda metrics, checkpoint: None,
-                start["resume"],
-                workdir=workdir,
-                checkpoint_every=options.checkpoint_every,
-                keep=options.keep,
-            )
+            with Pulse(workdir, loop["settings"]["attempt"], rank=rank, node=_node()) as pulse:
+                program.train(
+                    config,
+                    lambda metrics, checkpoint: None,
+                    start["resume"],
+                    workdir=workdir,
+                    checkpoint_every=options.checkpoint_every,
+                    keep=options.keep,
+                    beat=pulse.beat,
+                )
         except (TrialDiverged, TrialStopped):
             pass  # the first rank says so too
         except Exception as error:

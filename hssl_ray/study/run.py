@@ -66,10 +66,12 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
             told,
             search=SampledTrials(study, ledger) if study.search else None,
             early_stop=rungs,
-            max_retries=study.resilience.max_retries,
+            resilience=study.resilience,
         )
         scratch = study_folder(home, study.study) / "engine"
-        options = TrialOptions(home, scratch, study.checkpoints.every_epochs, study.checkpoints.retention)
+        options = TrialOptions(
+            home, scratch, study.checkpoints.every_epochs, study.checkpoints.retention, study.resilience.hang_seconds
+        )
         try:
             with _signals_to(sweep):
                 if sweep.has_work():

@@ -12,7 +12,16 @@ from decimal import Decimal
 from importlib.util import find_spec
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetPydanticSchema, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetPydanticSchema,
+    Tag,
+    field_validator,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from hssl_ray.study.metrics import EpochMetric, Goal, Metric
@@ -161,12 +170,22 @@ class Resources(BaseModel):
     model_config = STRICT
 
     workers: Annotated[int, Field(ge=1, le=4096)] = Field(default=1, description="Processes of a trial (DDP ranks).")
+    min_workers: Annotated[int, Field(ge=1, le=4096)] | None = Field(
+        default=None,
+        description="Fewest workers to start an attempt with where nodes are missing; absent means all of them.",
+    )
     cpus_per_worker: Annotated[float, Field(gt=0, le=4096, allow_inf_nan=False)] = Field(
         default=1, description="Processor cores of a worker."
     )
     gpus_per_worker: Annotated[float, Field(ge=0, le=64, allow_inf_nan=False)] = Field(
         default=0, description="GPUs of a worker; below 1, workers share one."
     )
+
+    @model_validator(mode="after")
+    def _fewest(self) -> Resources:
+        if self.min_workers is not None and self.min_workers > self.workers:
+            raise ValueError(f"min_workers: must be at most workers = {self.workers}, got {self.min_workers}")
+        return self
 
 
 class Compare(BaseModel):
@@ -224,9 +243,60 @@ class Checkpoints(BaseModel):
         return Retention(self.keep, None if best is None else Best(best.metric, best.goal))
 
 
-class Resilience(BaseModel):
-    """What happens when a worker or a node is lost. Never changes a result."""
+Retried = Literal["worker_lost", "node_lost", "preempted", "hung", "oom", "disk_full", "error"]
+"""Causes of a failure that another attempt at the same trial might not meet again."""
+
+_HOPELESS = {
+    "diverged": "the same trial diverges again",
+    "pruned": "the trial was stopped on purpose",
+    "interrupted": "running the study again goes on with it",
+}
+
+
+class Backoff(BaseModel):
+    """How long a trial waits before it is tried again; other trials go on meanwhile."""
 
     model_config = STRICT
 
-    max_retries: Annotated[int, Field(ge=0, le=100)] = Field(default=2, description="New attempts after a loss.")
+    first_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=1.0,
+        description="Seconds before a retry, doubled for each one after; the first after a loss comes at once.",
+    )
+    longest_seconds: Annotated[float, Field(ge=0, le=86_400, allow_inf_nan=False)] = Field(
+        default=60.0, description="Bound of that."
+    )
+
+    @model_validator(mode="after")
+    def _ordered(self) -> Backoff:
+        if self.longest_seconds < self.first_seconds:
+            first, longest = self.first_seconds, self.longest_seconds
+            raise ValueError(f"longest_seconds: must be at least first_seconds = {first:g}, got {longest:g}")
+        return self
+
+
+class Resilience(BaseModel):
+    """What happens when an attempt at a trial fails. Never changes a result."""
+
+    model_config = STRICT
+
+    max_retries: Annotated[int, Field(ge=0, le=100)] = Field(
+        default=2, description="New attempts at a trial in one run of the study, each from its last checkpoint."
+    )
+    retry_on: list[Retried] = Field(
+        default=["worker_lost", "node_lost", "preempted", "hung"],
+        description="Causes of a failure after which there is one.",
+    )
+    backoff: Backoff = Field(default=Backoff(), description="How long a trial waits before a retry.")
+    hang_seconds: Annotated[float, Field(ge=1, le=604_800, allow_inf_nan=False)] = Field(
+        default=1800.0,
+        description="A worker that has trained or evaluated no batch for so long is killed, as `hung`. Longer than"
+        " the longest single step of an evaluation.",
+    )
+
+    @field_validator("retry_on", mode="before")
+    @classmethod
+    def _not_hopeless(cls, causes: Any) -> Any:
+        for cause in causes if isinstance(causes, list) else ():
+            if isinstance(cause, str) and cause in _HOPELESS:
+                raise ValueError(f"{cause} is never retried: {_HOPELESS[cause]}")
+        return causes

@@ -9,7 +9,7 @@ import logging
 import signal
 import time
 from collections import Counter, deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -19,6 +19,8 @@ from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Observers
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
+from hssl_ray.study.retries import NO_RETRIES, seconds_to_retry
+from hssl_ray.study.sections import Resilience
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
 
@@ -40,7 +42,19 @@ class Assignment:
 
 @dataclass(frozen=True)
 class Wait:
-    """Nothing to hand out until a running trial ends."""
+    """Nothing to hand out now."""
+
+    seconds: float | None = None
+    """Until a trial is due for its retry; None where only the end of a running trial can bring more."""
+
+
+@dataclass(frozen=True)
+class _Due:
+    """An attempt that waits for its time."""
+
+    at: float
+    """Of the sweep's clock."""
+    assignment: Assignment
 
 
 class Search(Protocol):
@@ -56,7 +70,7 @@ class Search(Protocol):
 @dataclass
 class _Running:
     assignment: Assignment
-    since: float = field(default_factory=time.monotonic)
+    since: float
     heard: set[tuple[int, int]] = field(default_factory=set)  # (epoch, attempt) told to the observers
 
 
@@ -69,7 +83,8 @@ class Sweep:
         observers: hear of every event.
         search: suggests more trials.
         early_stop: by cell, holding what earlier runs reported; empty where nothing is stopped early.
-        max_retries: attempts after the first one, in this run, at a trial whose machine was lost.
+        resilience: which failed attempts are followed by another one, and when.
+        clock: seconds that only grow.
     """
 
     def __init__(
@@ -80,16 +95,19 @@ class Sweep:
         *,
         search: Search | None = None,
         early_stop: Mapping[str, Asha] | None = None,
-        max_retries: int = 0,
+        resilience: Resilience = NO_RETRIES,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._ledger = ledger
         self._observers = observers
         self._search = search
         self._early_stop = early_stop or {}
-        self._max_retries = max_retries
+        self._resilience = resilience
+        self._clock = clock
         self._trials = {trial.trial_id: trial for trial in trials}
         self._queue = deque(self._trials.values())
-        self._retries: deque[Assignment] = deque()
+        self._again: deque[Assignment] = deque()  # at once
+        self._later: list[_Due] = []
         self._retried: Counter[str] = Counter()
         self._handed: dict[str, Assignment] = {}
         self._running: dict[str, _Running] = {}
@@ -103,13 +121,15 @@ class Sweep:
     # ---- what is left
 
     def next(self) -> Assignment | Wait | None:
-        """A trial to run, once; `Wait` while only running trials can bring more; None when there is nothing left."""
+        """A trial to run, once; `Wait` while time or a running trial may bring more; None when nothing is left."""
         ahead, self._ahead = self._ahead, None
         if ahead is not None and self.interrupted is None:
             return ahead
         while self.interrupted is None and not self._disk_full:
-            if self._retries:
-                return self._hand(self._retries.popleft())
+            if self._again:
+                return self._hand(self._again.popleft())
+            if (due := self._take_due()) is not None:
+                return self._hand(due)
             if self._queue:
                 trial = self._queue.popleft()
                 if not self._settle(trial):
@@ -119,8 +139,18 @@ class Sweep:
             if suggestion is not None:
                 self._add(suggestion)
                 continue
+            if self._later:
+                return Wait(max(0.0, min(due.at for due in self._later) - self._clock()))
             return Wait() if self._handed or self._running else None
         return None
+
+    def _take_due(self) -> Assignment | None:
+        """The retry whose time came first, if one's has."""
+        first = min(self._later, key=lambda due: due.at, default=None)
+        if first is None or first.at > self._clock():
+            return None
+        self._later.remove(first)
+        return first.assignment
 
     def has_work(self) -> bool:
         """Whether there is a trial to run; if not, no engine has to start."""
@@ -171,7 +201,7 @@ class Sweep:
     def started(self, trial_id: str) -> None:
         """The attempt handed out begins. Epochs that earlier attempts recorded are told to the observers once more."""
         assignment = self._handed.pop(trial_id)
-        running = self._running[trial_id] = _Running(assignment)
+        running = self._running[trial_id] = _Running(assignment, self._clock())
         self._ledger.started(assignment.trial, assignment.attempt)
         self._observers.trial_started(assignment.trial, assignment.attempt)
         self._catch_up(running)
@@ -190,7 +220,7 @@ class Sweep:
         return "stop" if stop and record.epoch < trial.config.epochs else "continue"
 
     def ended(self, trial_id: str, ending: Ending) -> None:
-        """The attempt is over. It is tried again if its machine was lost and retries are left."""
+        """The attempt is over. Another one follows if the study's policy says so."""
         running = self._running.pop(trial_id, None)
         if running is None:
             return
@@ -199,32 +229,42 @@ class Sweep:
         if ending.state == "finished" and (not records or records[-1].epoch < trial.config.epochs):
             done = records[-1].epoch if records else 0
             ending = Ending("failed", f"error: training returned after epoch {done} of {trial.config.epochs}")
-        seconds = time.monotonic() - running.since
+        seconds = self._clock() - running.since
         outcome = Outcome(ending.state, ending.reason, last_metrics(records), attempt, seconds)
         self._ledger.ended(trial_id, outcome)
         self._observers.trial_ended(trial, outcome)
-        if outcome.cause == "disk_full" and not self._disk_full:
+        wait = seconds_to_retry(self._resilience, outcome, self._retried[trial_id])
+        if outcome.cause == "disk_full" and wait is None and not self._disk_full:
             self._disk_full = True  # every other trial would train an epoch, to no avail
             log.error(
                 "%s: the disk is full; no more trials are started. Free some space and run the study again",
                 self._ledger.home,
             )
-        if outcome.retryable and self._retried[trial_id] < self._max_retries:
-            self._retried[trial_id] += 1
-            self._retries.append(Assignment(trial, attempt + 1))
-        else:
+        if wait is None:
             self._close(trial_id, outcome)
+        else:
+            self._retried[trial_id] += 1
+            self._later.append(_Due(self._clock() + wait, Assignment(trial, attempt + 1)))
 
     def set_back(self, trial_id: str, why: str) -> None:
         """The attempt was cut short through no fault of the trial: it is handed out again and no retry is used up."""
         assignment = self._running[trial_id].assignment
         self.ended(trial_id, Ending("killed", f"interrupted: {why}"))
         self._settled.discard(trial_id)
-        self._retries.append(replace(assignment, attempt=assignment.attempt + 1))
+        self._again.append(replace(assignment, attempt=assignment.attempt + 1))
+
+    def make_way(self, trial_id: str) -> bool:
+        """Take back a trial that was handed out and has not started, if one that lost its process is to go first."""
+        handed = self._handed.get(trial_id)
+        urgent = self._again or any(due.at <= self._clock() for due in self._later)
+        if handed is None or not urgent or self._retried[trial_id]:
+            return False
+        self._queue.appendleft(self._handed.pop(trial_id).trial)
+        return True
 
     def take_back(self) -> None:
         """Forget what was handed out and never started; it is handed out again."""
-        self._retries.extendleft(reversed(self._handed.values()))
+        self._again.extendleft(reversed(self._handed.values()))
         self._handed.clear()
 
     def abandon(self, why: str) -> None:

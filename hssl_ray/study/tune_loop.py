@@ -5,7 +5,9 @@ from __future__ import annotations
 import itertools
 import json
 import logging
+import math
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -13,24 +15,27 @@ from typing import Any
 from ray import tune
 from ray.exceptions import RayError
 from ray.tune.execution import class_cache
+from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from hssl_ray.study.engine import TrialOptions, TrialProgram
+from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
+from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.ray_machines import RayMachines, living_nodes
 from hssl_ray.study.ray_trials import train_alone, train_group
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.study.tune_bridge import TuneBridge
+from hssl_ray.study.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
 HEAD = "node:__internal_head__"
 SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
+LOOK_SECONDS = 1.0
 
 
-def tune_sweep(
-    sweep: Sweep, program: TrialProgram, resources: Resources, options: TrialOptions, concurrency: int
-) -> None:
+def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, options: TrialOptions) -> None:
     """Run Tune's loop until the sweep has nothing left.
 
     The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took the
@@ -39,9 +44,9 @@ def tune_sweep(
     # Tune would copy these into every trial's runtime environment, which Ray keeps, logs and shows in its API.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
     for lap in itertools.count(1):
-        bridge = TuneBridge(sweep)
+        bridge = TuneBridge(sweep, Vigil(options.home, options.hang_seconds), RayMachines())
         try:
-            _loop(sweep, bridge, program, resources, options, concurrency, f"tune-{lap}")
+            _loop(sweep, bridge, program, resources, options, f"tune-{lap}")
         except (RuntimeError, RayError) as error:
             if not bridge.cut_short(error):
                 raise
@@ -57,13 +62,12 @@ def _loop(
     program: TrialProgram,
     resources: Resources,
     options: TrialOptions,
-    concurrency: int,
     name: str,
 ) -> None:
     alone = resources.workers == 1
     # One trial more than can run waits for a process, so that a process that ends a trial is kept for it.
-    limit = concurrency + 1 if alone else concurrency
-    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(limit)
+    room = _Room(resources, spare=1 if alone else 0)
+    os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.trials())
     train: Callable[..., None] = train_alone if alone else train_group
     demand = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker} if alone else {HEAD: 0.001}
     with _quiet():
@@ -72,7 +76,7 @@ def _loop(
             name=name,
             storage_path=str(options.scratch),
             num_samples=-1,
-            search_alg=_Searcher(sweep, limit),
+            search_alg=_Searcher(sweep, room),
             scheduler=_Scheduler(bridge),
             callbacks=[_Callback(bridge)],
             resources_per_trial=demand,
@@ -102,17 +106,37 @@ def _name(trial: Any) -> str:
     return f"{trial.config['trial_id']}-{trial.config['attempt']}"
 
 
-class _Searcher(Searcher):
-    """Hands Tune what the sweep hands out, at most `limit` at a time."""
+class _Room:
+    """How many trials may be open; nodes come and go while a study runs."""
 
-    def __init__(self, sweep: Sweep, limit: int) -> None:
+    def __init__(self, resources: Resources, spare: int) -> None:
+        self._resources, self._spare = resources, spare
+        self._known, self._looked = 0, -math.inf
+
+    def trials(self) -> int:
+        """Those that the living nodes hold and `spare` more; none while they hold none."""
+        if time.monotonic() - self._looked >= LOOK_SECONDS:
+            self._looked = time.monotonic()
+            try:
+                self._known = concurrent_trials(living_nodes(), self._resources) + self._spare
+            except ClusterError as error:
+                if self._known:
+                    log.warning("the study waits for nodes: %s", error)
+                self._known = 0
+        return self._known
+
+
+class _Searcher(Searcher):
+    """Hands Tune what the sweep hands out, as long as there is room."""
+
+    def __init__(self, sweep: Sweep, room: _Room) -> None:
         super().__init__()
         self._sweep = sweep
-        self._limit = limit
+        self._room = room
         self._open: set[str] = set()
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
-        if len(self._open) >= self._limit:
+        if len(self._open) >= self._room.trials() and self._sweep.interrupted is None:
             return None
         match self._sweep.next():
             case None:
@@ -150,6 +174,9 @@ class _Scheduler(FIFOScheduler):
 
     def on_trial_error(self, tune_controller: Any, trial: Any) -> None:
         self._bridge.error(trial)
+        for waiting in tune_controller.get_trials():  # for the process that has just become free
+            if waiting.status == Trial.PENDING and self._bridge.make_way(waiting):
+                tune_controller.stop_trial(waiting)
 
 
 class _Callback(tune.Callback):

@@ -5,6 +5,7 @@ N images, C channels, G lifted axis, H x W cells, D features.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -61,8 +62,10 @@ def measure_start(network: Network, data: TrialData) -> dict[str, float]:
 
 
 @torch.no_grad()
-def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str, float]:
-    """Metrics of the network after an epoch, counted from 1.
+def evaluate(
+    task: Task, data: TrialData, ranks: Ranks, epoch: int, beat: Callable[[], None] = lambda: None
+) -> dict[str, float]:
+    """Metrics of the network after an epoch, counted from 1. `beat` is called after every batch and every probe.
 
     Every epoch: the online probe, collapse measures, the equivariance error of the whole network and, for methods with
     pairs, those of `pair_metrics`. Epochs 1, 2, 4, 8, ... and the last: the error of every stage and element. The last:
@@ -70,9 +73,9 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
     """
     network, config = task.network, task.config
     last = epoch == config.epochs
-    probes = _fit_probes(task, data, ranks) if last else None
+    probes = _fit_probes(task, data, ranks, beat) if last else None
     with autocast(config, data.test.device):
-        test = representations(network, data.test, ranks, with_maps=last)
+        test = representations(network, data.test, ranks, with_maps=last, beat=beat)
     errors = equivariance_errors(network, _first_images(data.test), every_stage=last or epoch.bit_count() == 1)
     on_map, pooled = relative(error for error in errors if error.stage == errors[-1].stage)
     metrics = {
@@ -87,12 +90,19 @@ def evaluate(task: Task, data: TrialData, ranks: Ranks, epoch: int) -> dict[str,
     if config.method in VIEWS:
         metrics |= pair_metrics(task, data.test, ranks)
     if probes is not None:
-        metrics |= probes.top1(test)
+        metrics |= probes.top1(test, beat)
     return metrics
 
 
 @torch.no_grad()
-def representations(network: Network, images: Images, ranks: Ranks, *, with_maps: bool = False) -> Representations:
+def representations(
+    network: Network,
+    images: Images,
+    ranks: Ranks,
+    *,
+    with_maps: bool = False,
+    beat: Callable[[], None] = lambda: None,
+) -> Representations:
     """What the network makes of all images. The network is put into evaluation mode."""
     network.eval()
     mine = images.share(ranks)
@@ -105,6 +115,7 @@ def representations(network: Network, images: Images, ranks: Ranks, *, with_maps
         labels.add(batch.labels)
         if with_maps:
             maps.add(readable_map(z))
+        beat()
 
     def whole(rows: _Rows) -> Tensor:
         return images.woven(ranks.gather(rows.take()), ranks)
@@ -158,23 +169,29 @@ class _Probes:
     of_maps: Ridge
     classes: int
 
-    def top1(self, test: Representations) -> dict[str, float]:
+    def top1(self, test: Representations, beat: Callable[[], None]) -> dict[str, float]:
         of_features = (self.train.features, self.train.labels, test.features, test.labels, self.classes)
-        return {
-            "probe/ridge_top1": ridge_top1(*of_features),
-            "probe/map_ridge_top1": self.of_maps.top1(test.give_maps(), test.labels),
-            "probe/knn_top1": knn_top1(*of_features),
-            "probe/linear_top1": linear_top1(*of_features),
+        probes: dict[str, Callable[[], float]] = {
+            "probe/ridge_top1": lambda: ridge_top1(*of_features),
+            "probe/map_ridge_top1": lambda: self.of_maps.top1(test.give_maps(), test.labels),
+            "probe/knn_top1": lambda: knn_top1(*of_features),
+            "probe/linear_top1": lambda: linear_top1(*of_features),
         }
+        found = {}
+        for name, probe in probes.items():
+            found[name] = probe()
+            beat()
+        return found
 
 
-def _fit_probes(task: Task, data: TrialData, ranks: Ranks) -> _Probes:
+def _fit_probes(task: Task, data: TrialData, ranks: Ranks, beat: Callable[[], None]) -> _Probes:
     """Before the test images go through the network, so that maps of both sets are never held together."""
     config = task.config
     give_back_freed()  # what training freed is in pieces that a training set's maps do not fit into
     with autocast(config, data.train.device):
-        train = representations(task.network, data.train, ranks, with_maps=True)
+        train = representations(task.network, data.train, ranks, with_maps=True, beat=beat)
     of_maps = Ridge.fit(train.give_maps(), train.labels, config.data.classes)
+    beat()
     give_back_freed()
     return _Probes(train, of_maps, config.data.classes)
 

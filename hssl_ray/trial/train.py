@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -17,8 +16,8 @@ from hssl_ray.trial import checkpoint
 from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
-from hssl_ray.trial.endings import TrialDiverged
 from hssl_ray.trial.evaluate import evaluate, measure_start
+from hssl_ray.trial.finite import FiniteLoss
 from hssl_ray.trial.optim import build_optimizer, learning_rate, set_learning_rate
 from hssl_ray.trial.precision import autocast, loss_scaler
 from hssl_ray.trial.ranks import Ranks
@@ -35,6 +34,7 @@ def train_trial(
     workdir: Path,
     checkpoint_every: int = 5,
     keep: Retention = KEEP_NEWEST,
+    beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Train one trial, alone or as one rank of an initialised process group.
 
@@ -46,9 +46,10 @@ def train_trial(
         workdir: the trial's folder; checkpoints lie under `checkpoints/`.
         checkpoint_every: epochs between checkpoints; the last epoch always has one.
         keep: which checkpoints stay.
+        beat: called after every batch, also of an evaluation; see `pulse`.
 
     Raises:
-        TrialDiverged: the loss became infinite or not a number.
+        TrialDiverged: the loss became infinite or not a number, on this rank or on another.
         TrialStopped: `report` raised it.
         ValueError: the batch cannot be shared by the ranks, or the checkpoint is not of this trial.
         DataError: the data set is missing or damaged.
@@ -75,7 +76,7 @@ def train_trial(
         at_start["perf/start_seconds"] = time.perf_counter() - started
     for epoch in range(done, config.epochs):
         started = time.perf_counter()
-        losses = train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks)
+        losses = train_epoch(step_module, task, optimizer, scaler, data, epoch, ranks, beat)
         trained = time.perf_counter()
         metrics = {
             "epoch": float(epoch + 1),
@@ -85,10 +86,8 @@ def train_trial(
             "train/learning_rate": learning_rate(config, (epoch + 1) * config.steps_per_epoch - 1),
             "perf/images_per_second": config.steps_per_epoch * config.batch_size / (trained - started),
         }
-        if not all(map(math.isfinite, losses)):
-            raise TrialDiverged(f"epoch {epoch + 1}: train/loss must stay finite, got {losses[0]}")
         last = epoch + 1 == config.epochs
-        metrics |= evaluate(task, data, ranks, epoch + 1)
+        metrics |= evaluate(task, data, ranks, epoch + 1, beat)
         if epoch == 0:  # there is no earlier record that could hold them
             metrics |= at_start
         metrics["perf/evaluation_seconds"] = time.perf_counter() - trained
@@ -112,21 +111,29 @@ def train_epoch(
     data: TrialData,
     epoch: int,
     ranks: Ranks,
+    beat: Callable[[], None] = lambda: None,
 ) -> list[float]:
     """One pass over the training images. Returns the means over its steps of the method's and the probe's loss, and of
     every stage's where each has its own.
+
+    Raises:
+        TrialDiverged: see `FiniteLoss`.
     """
     config = task.config
     task.train()
+    finite = FiniteLoss(ranks, epoch + 1)
     total = torch.zeros((), device=data.train.device)
     for step, batch in enumerate(training_batches(data.train, config, epoch, ranks)):
         set_learning_rate(optimizer, learning_rate(config, epoch * config.steps_per_epoch + step))
         with autocast(config, data.train.device):
             losses: StepLosses = step_module(batch.images, batch.labels, task.draw(epoch, batch.indices))
+        finite.check(losses.total)
         optimizer.zero_grad(set_to_none=True)
         scaler.scale(losses.total).backward()  # type: ignore[no-untyped-call]
         scaler.step(optimizer)
         scaler.update()
         total = total + torch.cat((torch.stack((losses.method, losses.probe)), losses.stages))
+        beat()
+    finite.finish()
     means: list[float] = (ranks.total(total) / (ranks.world_size * config.steps_per_epoch)).tolist()
     return means

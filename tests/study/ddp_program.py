@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -24,6 +25,7 @@ def train(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks.
 

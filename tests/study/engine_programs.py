@@ -4,7 +4,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ def train(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """Epochs without work: `train/loss` is 1 / epoch, plus the seed; checkpoints hold the epoch.
 
@@ -95,6 +96,7 @@ def study(
             "grid": {"temperature": list(temperatures)},
             "seeds": seeds,
             "checkpoints": {"every_epochs": 2, "keep": 2},
+            "resilience": {"backoff": {"first_seconds": 0}},
             **sections,
         }
     )

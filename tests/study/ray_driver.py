@@ -9,9 +9,10 @@ from pathlib import Path
 
 from hssl_ray.study.ray_settings import build_ray_engine
 from hssl_ray.study.run import run_study
+from tests.faults import broken_program
 from tests.study import ddp_program, engine_programs
 
-PROGRAMS = {"plain": engine_programs.PROGRAM, "ddp": ddp_program.PROGRAM}
+PROGRAMS = {"plain": engine_programs.PROGRAM, "ddp": ddp_program.PROGRAM, "broken": broken_program.PROGRAM}
 
 
 def main(home: str, asked: str, program: str) -> int:

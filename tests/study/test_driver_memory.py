@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ def train(
     workdir: Path,
     checkpoint_every: int,
     keep: Retention,
+    beat: Callable[[], None],
 ) -> None:
     """Reports as many metrics as a real trial, no two equal."""
     for epoch in range(1, config.epochs + 1):

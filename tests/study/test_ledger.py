@@ -159,21 +159,6 @@ def test_an_outcome_has_one_of_the_states() -> None:
         Outcome("running")  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    ("outcome", "retryable"),
-    [
-        (Outcome("failed", "worker_lost: SIGKILL"), True),
-        (Outcome("failed", "preempted: spot"), True),
-        (Outcome("failed", "oom: killed"), False),
-        (Outcome("failed", "disk_full: OSError"), False),
-        (Outcome("failed", "error: worker_lost is only a word here"), False),
-        (Outcome("diverged", "diverged: nan"), False),
-    ],
-)
-def test_only_what_can_succeed_is_retryable(outcome: Outcome, retryable: bool) -> None:
-    assert outcome.retryable is retryable
-
-
 def test_a_history_keeps_the_metrics_it_is_asked_for_and_the_file_all(tmp_path: Path) -> None:
     """10,000 trials with sixty metrics each are 80 MB; the driver keeps what its search is told."""
     both = Outcome("finished", "", {"probe/top1": 0.5, "train/loss": 1.0}, 1, 2.0)

@@ -56,6 +56,26 @@ CASES = {
     "unknown alias": one("study: *name\n", "1:8: ", "no anchor &name"),
     "second document": one("study: x\n---\nstudy: y\n", "2:1: ", "one document"),
     "mapping as key": one("study: x\n? {a: 1}\n: 2\n", "2:3: ", "a key must be plain text"),
+    "hopeless retry": one(
+        "study: x\nresilience: {retry_on: [worker_lost, diverged]}\n",
+        "2:24: resilience.retry_on",
+        "diverged is never retried: the same trial diverges again",
+    ),
+    "unknown cause": one(
+        "study: x\nresilience: {retry_on: [node_loss]}\n",
+        "2:25: resilience.retry_on[0]",
+        'got "node_loss" (did you mean "node_lost"?)',
+    ),
+    "backoff the wrong way round": one(
+        "study: x\nresilience: {backoff: {first_seconds: 90}}\n",
+        "2:23: resilience.backoff",
+        "must be at least first_seconds = 90, got 60",
+    ),
+    "more workers than most": one(
+        "study: x\nresources: {workers: 2, min_workers: 4}\n",
+        "2:38: resources.min_workers",
+        "must be at most workers = 2, got 4",
+    ),
     "python tag": one('study: x\nbase: !!python/object/apply:os.system ["id"]\n', "2:7: ", "tags are not allowed"),
     "escape beyond Unicode": one('study: "\\UFFFFFFFF"\n', "1:1: ", "not YAML"),
     "lone surrogate": one('study: "\\uD800"\n', "1:8: ", "must be Unicode text"),
@@ -72,7 +92,9 @@ CASES = {
     "unknown key": one(HEAD + "seed: 3\n", "2:1: seed", 'the top-level key "seeds"'),
     "unknown section": one(HEAD + "grids: {}\n", "2:1: grids", '(did you mean "grid"?)'),
     "unknown field": one(HEAD + "base:\n  temprature: 0.1\n", "3:3: base.temprature", '(did you mean "temperature"?)'),
-    "nothing like a known key": one(HEAD + "resources: {zzz: 1}\n", "2:13: resources.zzz", "(known: workers, cpus_per"),
+    "nothing like a known key": one(
+        HEAD + "resources: {zzz: 1}\n", "2:13: resources.zzz", "(known: workers, min_workers, cpus_per"
+    ),
     "merge key": one(HEAD + "base: {<<: 1}\n", "2:8: base.<<", "no merge keys"),
     "seed in base": one(HEAD + "base: {seed: 1}\n", "2:8: base.seed", '"seeds"'),
     "text for a number": one(

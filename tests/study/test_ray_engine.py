@@ -4,16 +4,12 @@ import json
 import os
 import re
 import secrets
-import shutil
 import signal
-import socket
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
-from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -25,8 +21,7 @@ from ray.train import WorkerGroupError
 
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import History, read_history
-from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.placement import concurrent_trials, workers_now
 from hssl_ray.study.ray_settings import (
     DRIVER,
     EVERYWHERE,
@@ -42,114 +37,13 @@ from hssl_ray.study.sections import Resources
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.study.engine_programs import SECONDS, epochs_trained, trial
-
-REPOSITORY = Path(__file__).parents[2]
-MARK = "HSSL_TEST_MARK"
-DRIVE = [sys.executable, "-m", "tests.study.ray_driver"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
-
-
-def environment(**changes: str) -> dict[str, str]:
-    """What a driver is started with: no cluster, a token of its own, and a mark to find all its processes by."""
-    own = {"PYTHONPATH": str(REPOSITORY), "RAY_AUTH_TOKEN": secrets.token_hex(32), MARK: secrets.token_hex(8)}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_", "HSSL_"))}
-    return kept | own | {"RAY_AUTH_MODE": "token"} | changes
-
-
-def processes(mark: str) -> list[int]:
-    """Processes that inherited a mark, zombies excepted."""
-    found = []
-    for folder in Path("/proc").glob("[0-9]*"):
-        try:
-            if f"{MARK}={mark}".encode() in (folder / "environ").read_bytes():
-                found.append(int(folder.name))
-        except (FileNotFoundError, ProcessLookupError, PermissionError):
-            continue
-    return found
-
-
-def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, f"not within {seconds} s: {what}"
-        time.sleep(0.05)
-
-
-@dataclass
-class Driver:
-    """A driver process on its home."""
-
-    home: Path
-    environment: dict[str, str]
-
-    def command(self, program: str = "plain", **asked: Any) -> list[str]:
-        return [*DRIVE, str(self.home), json.dumps(asked), program]
-
-    def start(self, program: str = "plain", **asked: Any) -> subprocess.Popen[str]:
-        command = self.command(program, **asked)
-        return subprocess.Popen(
-            command,
-            env=self.environment,
-            cwd=self.home.parent,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-        )
-
-    def run(self, program: str = "plain", **asked: Any) -> dict[str, int]:
-        done = subprocess.run(
-            self.command(program, **asked),
-            env=self.environment,
-            cwd=self.home.parent,
-            capture_output=True,
-            text=True,
-            timeout=240,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        counts: dict[str, int] = json.loads(done.stdout.strip().splitlines()[-1])
-        return counts
-
-    def history(self, name: str = "fake") -> History:
-        return read_history(self.home, name)
-
-
-@dataclass(frozen=True)
-class Head:
-    """A running head."""
-
-    environment: dict[str, str]
-    dashboard: str
+from tests.study.ray_cluster import MARK, Driver, Head, environment, is_agent, processes, started_head, wait_until
 
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    """A head of two CPUs, as a user starts it before `ray job submit`."""
-    port, dashboard = free_port(), free_port()
-    variables = environment(RAY_ADDRESS=f"127.0.0.1:{port}", **LOCAL, **EVERYWHERE)
-    ray = Path(sys.executable).with_name("ray")
-    temporary = tempfile.mkdtemp(prefix="hssl-")  # short, as sockets need it
-    command = f"{ray} start --head --node-ip-address=127.0.0.1 --port={port} --num-cpus=2 --num-gpus=0"
-    command += f" --dashboard-host=127.0.0.1 --dashboard-port={dashboard} --object-store-memory=100000000"
-    command += f" --ray-client-server-port={free_port()} --dashboard-agent-listen-port={free_port()}"
-    command += f" --temp-dir={temporary}"
-    try:
-        started = subprocess.run(
-            command.split(), env=variables, capture_output=True, text=True, timeout=90, check=False
-        )
-        assert started.returncode == 0, started.stdout + started.stderr
-        yield Head(variables, f"http://127.0.0.1:{dashboard}")
-    finally:
-        for process in processes(variables[MARK]):
-            os.kill(process, signal.SIGKILL)
-        wait_until(lambda: not processes(variables[MARK]), 30, "the head's processes end")
-        shutil.rmtree(temporary, ignore_errors=True)
+    with started_head() as started:
+        yield started
 
 
 @pytest.fixture
@@ -172,6 +66,7 @@ def driver(head: Head, tmp_path: Path) -> Driver:
         ([{"CPU": 2.0, "GPU": 4.0}], {"gpus_per_worker": 1}, 2),
         ([{"CPU": 16.0, "GPU": 1.0}], {"workers": 2, "gpus_per_worker": 0.5}, 1),
         ([{"CPU": 16.0}, {"CPU": 16.0, "GPU": 2.0}], {"gpus_per_worker": 1}, 2),
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 2}, 1),
     ],
 )
 def test_concurrency_is_what_the_scarcest_resource_holds(
@@ -193,6 +88,24 @@ def test_a_trial_that_never_fits_is_refused(nodes: list[dict[str, float]], asked
         ClusterError, match=r"resources: \d workers with \d CPUs and \d GPUs each must fit into the cluster"
     ):
         concurrent_trials(nodes, Resources(**asked))
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "batch_size", "workers"),
+    [
+        ([{"CPU": 2.0}, {"CPU": 2.0}], {"workers": 4}, 64, 4),
+        ([{"CPU": 2.0}], {"workers": 4, "min_workers": 1}, 64, 2),
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 1}, 64, 2),  # three do not share the batch evenly
+        ([{"CPU": 3.0}], {"workers": 4, "min_workers": 1}, 66, 3),
+        ([{"CPU": 1.0}], {"workers": 4, "min_workers": 2}, 64, 2),  # Ray waits for the second
+        ([{"CPU": 2.0}], {"workers": 4}, 64, 4),  # for all
+        ([{"CPU": 8.0}], {"workers": 4, "min_workers": 1}, 66, 4),  # refused by the trial, as it would be anywhere
+    ],
+)
+def test_an_attempt_takes_the_workers_that_there_are(
+    nodes: list[dict[str, float]], asked: dict[str, Any], batch_size: int, workers: int
+) -> None:
+    assert workers_now(nodes, Resources(**asked), batch_size) == workers
 
 
 def test_settings_leave_alone_what_the_user_has_set() -> None:
@@ -399,14 +312,6 @@ def listening(mark: str) -> set[str]:
             if fields[3] == "0A" and f"socket:[{fields[9]}]" in sockets:
                 found.add(fields[1].partition(":")[0])
     return found
-
-
-def is_agent(process: int) -> bool:
-    """Whether a process is one of the node's two agents: with their raylet gone, they look for the GCS for a minute."""
-    try:
-        return b"Agent" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except FileNotFoundError:
-        return False
 
 
 LOOPBACK = {"0100007F", "00000000000000000000000001000000", "0000000000000000FFFF00000100007F"}

@@ -1,8 +1,12 @@
 """The policy, with an engine that is a loop in the test: what is handed out, retried, skipped, shared and told."""
 
+import os
+import signal
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from threading import Timer
 from typing import Any
 
 import pytest
@@ -10,17 +14,18 @@ import pytest
 from hssl_ray.study.attempt import Ending
 from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Observers, Summary, TrialOptions
+from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, read_history
 from hssl_ray.study.results import results_table
 from hssl_ray.study.run import run_study
 from hssl_ray.study.sampled import SampledTrials
 from hssl_ray.study.search import Sampler
-from hssl_ray.study.sections import Resources
+from hssl_ray.study.sections import Backoff, Resilience, Resources
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
-from tests.study.engine_programs import study, trial
+from tests.study.engine_programs import PROGRAM, study, trial
 
 SILENT = Observers(())
 FINISHED = Ending("finished")
@@ -107,7 +112,7 @@ def test_a_study_with_more_seeds_runs_the_new_ones(tmp_path: Path) -> None:
     assert engine.ran == [(trial(1).trial_id, 1)]
 
 
-@pytest.mark.parametrize("cause", ["worker_lost", "node_lost", "preempted"])
+@pytest.mark.parametrize("cause", ["worker_lost", "node_lost", "preempted", "hung"])
 def test_a_lost_machine_is_retried_so_often_and_no_more(tmp_path: Path, cause: str) -> None:
     """max_retries is 2: three attempts in one run. The next run is a new chance."""
     engine = LoopEngine(lambda assignment: Ending("failed", f"{cause}: gone"))
@@ -156,7 +161,9 @@ def test_observers_hear_every_epoch_once_an_attempt(tmp_path: Path) -> None:
     """Also those whose report was lost with the worker: the journal has them."""
     one, diary = trial(epochs=4), Diary()
     with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([one], ledger, Observers([diary]), max_retries=1)
+        sweep = Sweep(
+            [one], ledger, Observers([diary]), resilience=Resilience(max_retries=1, backoff=Backoff(first_seconds=0))
+        )
         sweep.next()
         sweep.started(one.trial_id)
         records = train_to(tmp_path, one, epochs=3)
@@ -210,6 +217,72 @@ def test_next_waits_for_what_runs_and_ends_when_nothing_does(tmp_path: Path) -> 
         train_to(tmp_path, one)
         sweep.ended(one.trial_id, FINISHED)
         assert sweep.next() is None
+
+
+def test_a_trial_waits_for_its_retry_while_others_go_on(tmp_path: Path) -> None:
+    """Backoff of 4 s, doubled, at most 6: the clock is the sweep's."""
+    now = 100.0
+    policy = Resilience(max_retries=3, backoff=Backoff(first_seconds=4, longest_seconds=6))
+    first, second = trial(0), trial(1)
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([first, second], ledger, SILENT, resilience=policy, clock=lambda: now)
+
+        def fail(one: PlannedTrial) -> None:
+            sweep.started(one.trial_id)
+            sweep.ended(one.trial_id, LOST)
+
+        assert sweep.next() == Assignment(first, 1)
+        fail(first)
+        assert sweep.next() == Assignment(first, 2)  # a first retry after a loss
+        fail(first)
+        assert sweep.next() == Assignment(second, 1)
+        assert sweep.next() == Wait(4.0)
+        now = 103.0
+        assert sweep.next() == Wait(1.0)
+        now = 104.0
+        assert sweep.next() == Assignment(first, 3)
+        assert sweep.next() == Wait()
+        fail(first)
+        assert sweep.next() == Wait(6.0)
+        sweep.interrupt(15)
+        assert sweep.next() is None  # nobody waits for a study that ends
+
+
+def test_a_trial_that_lost_its_process_goes_before_one_that_has_not_begun(tmp_path: Path) -> None:
+    """Engines take one trial more than they run: it makes way, and comes next."""
+    first, second, third = trial(0), trial(1), trial(2)
+    with Ledger.open(tmp_path, "s") as ledger:
+        sweep = Sweep([first, second, third], ledger, SILENT, resilience=Resilience(max_retries=1))
+        assert [sweep.next(), sweep.next()] == [Assignment(first, 1), Assignment(second, 1)]
+        sweep.started(first.trial_id)
+        assert not sweep.make_way(second.trial_id)  # for nobody
+        sweep.ended(first.trial_id, LOST)
+        assert not sweep.make_way(third.trial_id)  # it was not handed out
+        assert sweep.make_way(second.trial_id)
+        assert [sweep.next(), sweep.next()] == [Assignment(first, 2), Assignment(second, 1)]
+
+
+@pytest.mark.parametrize("cause", ["oom", "disk_full", "error"])
+def test_a_study_chooses_what_is_tried_again(tmp_path: Path, cause: str) -> None:
+    resilience = {"max_retries": 1, "retry_on": [cause], "backoff": {"first_seconds": 0}}
+    engine = LoopEngine(lambda assignment: Ending("failed", f"{cause}: text"))
+    assert run(study(resilience=resilience), tmp_path, engine) == {"failed": 1}
+    assert len(engine.ran) == 2
+    other = LoopEngine(lambda assignment: Ending("failed", "worker_lost: text"))
+    assert run(study(seeds=[1], resilience=resilience), tmp_path, other) == {"failed": 1}
+    assert len(other.ran) == 1
+
+
+def test_a_signal_ends_a_wait_for_a_retry(tmp_path: Path) -> None:
+    """The inline engine has nothing to do meanwhile, and sleeps."""
+    resilience = {"retry_on": ["error"], "backoff": {"first_seconds": 300, "longest_seconds": 300}}
+    before = time.monotonic()
+    timer = Timer(0.5, os.kill, (os.getpid(), signal.SIGTERM))
+    timer.start()
+    asked = study(temperatures=[0.5], resilience=resilience)
+    summary = run_study(asked, home=tmp_path, engine=InlineEngine(PROGRAM))
+    assert summary.interrupted == signal.SIGTERM and summary.counts == {"failed": 1}
+    assert time.monotonic() - before < 30
 
 
 def rungs(grace: int = 1, epochs: int = 9) -> dict[str, Asha]:
@@ -391,7 +464,7 @@ def test_a_suggestion_is_worth_the_mean_of_its_seeds(
 def test_a_trial_cut_short_by_another_one_is_handed_out_again_and_keeps_its_retries(tmp_path: Path) -> None:
     one = trial()
     with Ledger.open(tmp_path, "s") as ledger:
-        sweep = Sweep([one], ledger, SILENT, max_retries=0)
+        sweep = Sweep([one], ledger, SILENT, resilience=Resilience(max_retries=0))
         for attempt in (1, 2, 3):
             assert sweep.next() == Assignment(one, attempt)
             sweep.started(one.trial_id)

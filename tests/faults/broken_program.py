@@ -1,0 +1,91 @@
+"""The real training, with a fault put into one of its steps from outside. A cluster imports it.
+
+`faults.json` in the home says for a trial `{"kind": ..., "rank": ..., "step": ...}`; steps count from 1 in an attempt.
+A fault strikes once in the life of a trial, unless it is one that would strike again by its nature.
+"""
+
+import json
+import os
+import resource
+import signal
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import torch
+
+from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.trial import train as training
+from hssl_ray.trial.checkpoint import latest_valid
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.ranks import Ranks
+from hssl_ray.trial.task import StepLosses, Task
+
+FAULTS = "faults.json"
+LASTING = ("nan", "inf", "oom")
+
+
+def train(
+    config: TrialConfig,
+    report: Report,
+    resume: Path | None = None,
+    *,
+    workdir: Path,
+    checkpoint_every: int,
+    keep: int,
+    beat: Callable[[], None],
+) -> None:
+    """Trains, and measures nothing but the loss. Every step of a rank is a line in `steps-<rank>`: the time and pid."""
+    rank = Ranks.here().rank
+    fault = json.loads((workdir.parents[1] / FAULTS).read_text()).get(config.trial_id, {})
+    mine = fault if fault.get("rank", 0) == rank else {}
+    with (
+        (workdir / f"steps-{rank}").open("a", buffering=1) as steps,
+        patch.object(Task, "forward", _counted(Task.forward, steps, workdir, mine)),
+        patch.object(training, "evaluate", lambda *arguments: {}),
+        patch.object(training, "measure_start", lambda *arguments: {}),
+    ):
+        training.train_trial(
+            config, report, resume, workdir=workdir, checkpoint_every=checkpoint_every, keep=keep, beat=beat
+        )
+
+
+def _counted(forward: Callable[..., StepLosses], steps: Any, workdir: Path, fault: dict[str, Any]) -> Any:
+    count = 0
+
+    def counted(task: Task, *arguments: Any) -> StepLosses:
+        nonlocal count
+        count += 1
+        steps.write(f"{time.time()} {os.getpid()}\n")
+        losses = forward(task, *arguments)
+        if count == fault.get("step"):
+            return _strike(fault["kind"], workdir, losses)
+        return losses
+
+    return counted
+
+
+def _strike(kind: str, workdir: Path, losses: StepLosses) -> StepLosses:
+    marker = workdir / "struck"
+    if marker.exists() and kind not in LASTING:
+        return losses
+    marker.write_text(str(time.time()))
+    match kind:
+        case "kill":
+            os.kill(os.getpid(), signal.SIGKILL)
+        case "stop":
+            os.kill(os.getpid(), signal.SIGSTOP)
+        case "sleep":
+            time.sleep(3600)
+        case "oom":
+            used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+            resource.setrlimit(resource.RLIMIT_AS, (used + 2**26, used + 2**26))
+            torch.zeros(2**30)
+        case "nan" | "inf":
+            return StepLosses(losses.total * float(kind), losses.method, losses.probe, losses.stages)
+    return losses
+
+
+PROGRAM = TrialProgram(train, latest_valid)

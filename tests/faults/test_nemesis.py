@@ -1,0 +1,150 @@
+"""F29, and with it F3 and F4: a study under random faults, and seven things that must hold afterwards."""
+
+import itertools
+import os
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.ledger import read_history
+from hssl_ray.study.spec import load_study
+from hssl_ray.trial.config import TrialConfig
+from hssl_ray.trial.durable import read_log
+from hssl_ray.trial.journal import JOURNAL, read_records
+from hssl_ray.trial.train import train_trial
+from tests.cli.mlflow_store import mlflow_runs
+from tests.faults.nemesis import Nemesis
+from tests.faults.table import Table
+from tests.study.ray_cluster import is_agent, processes, wait_until
+
+CHAOS = "HSSL_CHAOS_SEEDS" in os.environ
+STRIKES, PAUSE = (30, 15.0) if CHAOS else (5, 2.0)  # ten minutes or so, and most of one
+SEEDS, EPOCHS = (30, 20) if CHAOS else (4, 10)
+
+STUDY = f"""\
+study: soak
+base:
+  dataset: mnist-mini
+  train_images: 200
+  batch_size: 50
+  width: 0.125
+  epochs: {EPOCHS}
+  warmup_epochs: 1
+  optimizer: adamw
+  learning_rate: 0.003
+grid:
+  method: [frozen, h_ssl]
+seeds: {SEEDS}
+checkpoints: {{every_epochs: 1}}
+resilience: {{max_retries: 100}}
+compare: {{baseline: frozen}}
+"""
+
+
+@pytest.mark.ray
+@pytest.mark.faults
+@pytest.mark.slow
+@pytest.mark.timeout(3600)
+def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) -> None:
+    """Killed workers and drivers, signals, damaged checkpoints and a locked tracking store, in random order."""
+    file, home = tmp_path / "soak.yaml", tmp_path / "home"
+    file.write_text(STUDY)
+    nemesis = Nemesis(home, file, "soak", seed, STRIKES, PAUSE)
+    try:
+        assert nemesis.run() == 0, nemesis.log()
+        wait_until(lambda: not [one for one in processes(nemesis.mark) if not is_agent(one)], 30, "all processes end")
+    finally:
+        nemesis.end()
+    planned = tuple(load_study(file).planned())
+    trials = {one.trial_id: one.config for one in planned}
+    lines = {trial_id: read_log(trial_folder(home, trial_id) / JOURNAL) for trial_id in trials}
+    damaged = Counter(fault.trial for fault in nemesis.struck if fault.kind == "checkpoint")
+
+    broken = {
+        "a: resumed before its newest checkpoint": sum(_went_back(lines[one], damaged[one]) for one in trials),
+        "b: epochs missing or told twice": sum(_torn(lines[one]) for one in trials),
+        "c: runs": _wrong_runs(home, set(trials)),
+        "d: trials lost": len(trials) - _finished(home),
+        "e: results that differ from those of a study in peace": _different(home, trials, tmp_path / "peace"),
+        "f: folders left": sum(Path(head).exists() for head in nemesis.heads) + (home / "studies/soak/engine").exists(),
+    }
+    figures.bad("F29", "invariants broken", sum(map(bool, broken.values())), len(broken))
+    assert not any(broken.values()), (broken, nemesis.struck)
+
+    useful = len(trials) * EPOCHS
+    wasted = sum(len(one) for one in lines.values()) - useful + _attempts_cut_short(home)
+    figures.share("F29", "useful epochs of all that were begun", useful / (useful + wasted), ">= 0.9")
+    killed = [fault for fault in nemesis.struck if fault.kind == "driver"]
+    figures.bad(
+        "F3", "trials lost, runs doubled or left RUNNING", broken["c: runs"] + broken["d: trials lost"], len(trials)
+    )
+    for fault in nemesis.struck:
+        if fault.kind == "worker" and fault.recovered is not None:
+            figures.time(
+                "F2", "from the kill to the next attempt, under random faults", fault.recovered, "<= 10 (median)"
+            )
+        if fault.kind == "signal" and fault.recovered is not None:
+            assert fault.code in (130, 143)
+            figures.time("F4", "from the signal to the driver's end", fault.recovered, "<= 10")
+    assert nemesis.drivers > len(killed)
+    if CHAOS:
+        assert useful / (useful + wasted) >= 0.9
+
+
+def _went_back(lines: list[dict[str, Any]], damaged: int) -> int:
+    """Attempts that began before the epoch after the newest checkpoint told of, beyond those that had it damaged."""
+    count = 0
+    for before, line in itertools.pairwise(lines):
+        if line["attempt"] != before["attempt"]:
+            assert before["checkpoint"] is not None
+            count += line["epoch"] != before["epoch"] + 1
+    return max(0, count - damaged)
+
+
+def _torn(lines: list[dict[str, Any]]) -> bool:
+    """Whether epochs are missing, or one that was trained twice came out differently."""
+    told: dict[int, dict[str, float]] = {}
+    for line in lines:
+        computed = {name: value for name, value in line["metrics"].items() if not name.startswith("perf/")}
+        if told.setdefault(line["epoch"], computed) != computed:
+            return True
+    return sorted(told) != list(range(1, EPOCHS + 1))
+
+
+def _wrong_runs(home: Path, trials: set[str]) -> int:
+    """Trials without their one run, runs that are not finished, and runs without their every epoch."""
+    runs = mlflow_runs(home)
+    of_trials = Counter(run.trial_id for run in runs if run.kind == "trial")
+    wrong = sum(of_trials[trial] != 1 for trial in trials) + len(of_trials.keys() - trials)
+    wrong += sum(run.status != "FINISHED" for run in runs)
+    every = list(range(1, EPOCHS + 1))
+    return wrong + len([run for run in runs if run.kind == "trial" and run.steps != every])
+
+
+def _finished(home: Path) -> int:
+    return len([one for one in read_history(home, "soak").outcomes.values() if one.state == "finished"])
+
+
+def _attempts_cut_short(home: Path) -> int:
+    """Each has begun an epoch that it did not end, at most."""
+    events = read_log(home / "studies/soak/ledger.jsonl")
+    return len([event for event in events if event["event"] == "started"]) - _finished(home)
+
+
+def _different(home: Path, trials: dict[str, TrialConfig], peace: Path) -> int:
+    """Of the best trial and two others: those whose last epoch is not, to the bit, what it is when nothing happens."""
+    torch.set_num_threads(1)
+    final = {one: read_records(trial_folder(home, one) / JOURNAL)[-1].metrics for one in trials}
+    chosen = sorted(final, key=lambda one: final[one]["probe/ridge_top1"])[-1:] + sorted(final)[:2]
+    different = 0
+    for one in dict.fromkeys(chosen):
+        told: list[dict[str, float]] = []
+        (peace / one).mkdir(parents=True)
+        train_trial(trials[one], lambda metrics, checkpoint, told=told: told.append(metrics), workdir=peace / one)  # type: ignore[misc]
+        names = [name for name in told[-1] if not name.startswith("perf/")]
+        different += any(told[-1][name] != final[one][name] for name in names)
+    return different

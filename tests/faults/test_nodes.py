@@ -1,0 +1,132 @@
+"""F5: a node of two is lost, on this machine as two raylets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from hssl_ray.study.layout import trial_folder
+from hssl_ray.trial.durable import read_log
+from hssl_ray.trial.journal import JOURNAL, read_records
+from hssl_ray.trial.pulse import Seen, read_pulses
+from tests.faults.table import Table
+from tests.study.engine_programs import SECONDS, epochs_trained, study
+from tests.study.ray_cluster import Driver, Head, started_head, wait_until
+
+pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
+
+# A cluster gives a silent node up after 15 s or so; a user may set this for a head, as here.
+QUICK = {
+    "RAY_health_check_initial_delay_ms": "0",
+    "RAY_health_check_period_ms": "500",
+    "RAY_health_check_failure_threshold": "3",
+}
+
+
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with started_head(cpus=2, **QUICK, **{SECONDS: "0.5"}) as started:
+        yield started
+
+
+@dataclass(frozen=True)
+class Node:
+    id: str
+    raylet: int
+
+
+@contextmanager
+def joined(head: Head, cpus: int) -> Iterator[Node]:
+    """A second node of the head's cluster."""
+    command = [sys.executable, "-m", "tests.faults.node", str(cpus)]
+    root = Path(__file__).parents[2]
+    process = subprocess.Popen(
+        command, env=head.environment, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        line = process.stdout.readline()
+        assert line, "the node did not start"
+        said = json.loads(line)
+        yield Node(said["node"], said["raylet"])
+    finally:
+        process.stdin.close()
+        process.wait(60)
+        process.stdout.close()
+
+
+def workers_on(home: Path, trials: list[str], node: str) -> list[Seen]:
+    return [
+        seen
+        for one in trials
+        for attempt in (1, 2, 3)
+        for seen in read_pulses(trial_folder(home, one), attempt)
+        if seen.node == node
+    ]
+
+
+def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: int, figures: Table) -> None:
+    """Two of four trials run on the node that is lost; they are told as lost with it, and go on at their checkpoint."""
+    asked: dict[str, Any] = {"seeds": [10 * seed + number for number in range(4)], "epochs": 8}
+    trials = [one.trial_id for one in study(**asked).planned()]
+    driver = Driver(tmp_path / "home", head.environment)
+    with joined(head, cpus=2) as node:
+        process = driver.start(**asked)
+
+        def under_way() -> bool:
+            here = workers_on(driver.home, trials, node.id)
+            return process.poll() is not None or (
+                bool(here) and all(len(epochs_trained(driver.home, one)) > 3 for one in trials)
+            )
+
+        wait_until(under_way, 200, "all trials train")
+        moved = [one for one in trials if workers_on(driver.home, [one], node.id)]
+        os.kill(node.raylet, signal.SIGKILL)
+        lost_at = time.time()
+        output, _ = process.communicate(timeout=400)
+    assert json.loads(output.strip().splitlines()[-1]) == {"finished": 4}, output
+    assert moved
+    events = [event for event in read_log(driver.home / "studies/fake/ledger.jsonl") if event["event"] == "ended"]
+    causes = {
+        event["trial_id"]: event["outcome"]["reason"].partition(":")[0]
+        for event in events
+        if event["outcome"]["reason"]
+    }
+    assert causes == dict.fromkeys(moved, "node_lost")
+    for one in trials:
+        records = read_records(trial_folder(driver.home, one) / JOURNAL)
+        assert [record.epoch for record in records] == list(range(1, 9))
+        assert len(epochs_trained(driver.home, one)) - 8 <= (2 if one in moved else 0)  # checkpoints every second epoch
+        if one in moved:
+            again = min(record.time for record in records if record.attempt == 2)
+            figures.time("F5", "from the kill to the end of the next epoch", again - lost_at, "")
+    figures.bad("F5", "trials lost", 0, 4)
+
+
+def test_a_trial_goes_on_with_the_workers_that_are_left(head: Head, tmp_path: Path) -> None:
+    """Four workers on two nodes, then two on one: `min_workers` allows it, and the journal has every epoch once."""
+    asked: dict[str, Any] = {"epochs": 8, "resources": {"workers": 4, "min_workers": 1}}
+    (one,) = (planned.trial_id for planned in study(**asked).planned())
+    driver = Driver(tmp_path / "home", head.environment)
+    journal = trial_folder(driver.home, one) / JOURNAL
+    with joined(head, cpus=2) as node:
+        process = driver.start("ddp", **asked)
+        wait_until(lambda: process.poll() is not None or len(read_records(journal)) >= 2, 300, "four workers train")
+        os.kill(node.raylet, signal.SIGKILL)
+        output, _ = process.communicate(timeout=400)
+    assert json.loads(output.strip().splitlines()[-1]) == {"finished": 1}, output
+    records = read_records(journal)
+    assert [record.epoch for record in records] == list(range(1, 9))
+    assert [record.metrics["world"] for record in records] == [
+        4.0 if record.attempt == 1 else 2.0 for record in records
+    ]
+    assert records[-1].attempt > 1
