@@ -7,13 +7,13 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.ledger import LedgerError, StudyLocked
-from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError
+from hssl_ray.study.problems import SamplerUnavailable, StoreUnavailable, StoreVersionError, StudyError, WarmStartError
 
 
 def exit_code(error: Exception) -> int | None:
     """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
     match error:
-        case StudyError() | SamplerUnavailable() | ClusterError() | TableError():
+        case StudyError() | SamplerUnavailable() | WarmStartError() | ClusterError() | TableError():
             return INVALID
         case DataError() | StoreUnavailable():
             return DATA

@@ -13,7 +13,7 @@ from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Ques
 from hssl_ray.report.paper.printed import paper_cell
 from hssl_ray.report.paper.readings import concerns
 from hssl_ray.report.power import seeds_needed
-from hssl_ray.report.statistics import (
+from hssl_ray.study.statistics import (
     Difference,
     holm,
     paired_difference,

@@ -15,9 +15,11 @@ from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import Ledger
+from hssl_ray.study.race import SeedRace, race_digest
 from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, Study
+from hssl_ray.study.spending import Spending
 from hssl_ray.study.sweep import Interrupted, Sweep
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, StoredRecords
@@ -41,26 +43,30 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         StudyLocked: another driver is running the study.
         LedgerError: a newer version of this program ran it.
         SamplerUnavailable: its search needs a package that is not installed.
+        WarmStartError: the study that its search starts from has not run here.
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
     since = time.monotonic()
-    metrics = (study.search.metric,) if study.search else ()  # what samplers are told; the files have all
+    metrics = _told_metrics(study)
     with Ledger.open(home, study.study, metrics) as ledger:
         if ledger.history.digest != study.digest:
             searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
+            searches += [race_digest(pair) for pair in study.pairs] if study.race else []
             ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), searches)
         planned = ledger.history.planned
         told = Observers(observers)
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
         _replay(ledger, told, rungs)
+        search = SampledTrials(study, ledger) if study.search else SeedRace(study, ledger) if study.race else None
         sweep = Sweep(
             planned,
             ledger,
             told,
-            search=SampledTrials(study, ledger) if study.search else None,
+            search=search,
             early_stop=rungs,
             max_retries=study.resilience.max_retries,
+            spending=Spending(study.budget, ledger) if study.budget else None,
         )
         scratch = study_folder(home, study.study) / "engine"
         options = TrialOptions(home, scratch, study.checkpoints.every_epochs, study.checkpoints.keep)
@@ -73,9 +79,20 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         finally:
             interrupted = sweep.interrupted
             sweep.abandon("the driver failed" if interrupted is None else signal.Signals(interrupted).name)
-            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted)
+            if sweep.stopped is not None:
+                ledger.note("stopped", sweep.stopped)
+            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted, sweep.stopped)
+            if isinstance(search, SampledTrials):
+                search.close()
             told.study_closed(summary)
         return summary
+
+
+def _told_metrics(study: Study) -> tuple[str, ...]:
+    """What samplers and races are told of a trial; its files have all."""
+    if study.search is not None:
+        return (study.search.metric,)
+    return (study.compare.metric,) if study.race is not None else ()
 
 
 def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:

@@ -55,7 +55,7 @@ def study_keys() -> str:
 def _section(schema: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """The model behind a key of the file; None where the key holds a value or fields of the trial."""
     key = schema["properties"][name]
-    for option in (key, *key.get("anyOf", ())):
+    for option in (key, *key.get("anyOf", ()), *key.get("oneOf", ())):
         target = _resolve(schema, option)
         if "properties" in target and "description" in target and name not in ("base", "grid"):
             return target

@@ -19,6 +19,7 @@ from hssl_ray.study.engine import Observers
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
 from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.spending import Spending
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
 
 
@@ -67,6 +68,7 @@ class Sweep:
         search: suggests more trials.
         early_stop: by cell, holding what earlier runs reported; empty where nothing is stopped early.
         max_retries: attempts after the first one, in this run, at a trial whose machine was lost.
+        spending: says when the budget is used up; None where there is none.
     """
 
     def __init__(
@@ -78,12 +80,14 @@ class Sweep:
         search: Search | None = None,
         early_stop: Mapping[str, Asha] | None = None,
         max_retries: int = 0,
+        spending: Spending | None = None,
     ) -> None:
         self._ledger = ledger
         self._observers = observers
         self._search = search
         self._early_stop = early_stop or {}
         self._max_retries = max_retries
+        self._spending = spending
         self._trials = {trial.trial_id: trial for trial in trials}
         self._queue = deque(self._trials.values())
         self._retries: deque[Assignment] = deque()
@@ -95,6 +99,8 @@ class Sweep:
         self._ahead: Assignment | Wait | None = None
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
+        self.stopped: str | None = None
+        """Why no more trials are handed out, if the budget is used up."""
 
     # ---- what is left
 
@@ -108,10 +114,10 @@ class Sweep:
                 return self._hand(self._retries.popleft())
             if self._queue:
                 trial = self._queue.popleft()
-                if not self._settle(trial):
+                if not self._settle(trial) and self._affordable(trial):
                     return self._hand(Assignment(trial, self._ledger.history.attempts.get(trial.trial_id, 0) + 1))
                 continue
-            suggestion = None if self._search is None else self._search.ask()
+            suggestion = self._search.ask() if self._search is not None and self._affordable() else None
             if suggestion is not None:
                 self._add(suggestion)
                 continue
@@ -152,6 +158,16 @@ class Sweep:
         self._close(trial.trial_id, shared)
         return True
 
+    def _affordable(self, trial: PlannedTrial | None = None) -> bool:
+        """Whether the budget lets a trial start, one that is still to be suggested if none is named."""
+        if self._spending is not None:
+            now = time.monotonic()
+            running = sum(now - one.since for one in self._running.values())
+            refusal = self._spending.refusal(None if trial is None else trial.trial_id, running)
+            self.stopped = refusal or self.stopped
+            return refusal is None
+        return True
+
     def _is_done(self, outcome: Outcome) -> bool:
         if outcome.state == "pruned":
             return bool(self._early_stop)  # without it the trial is wanted whole
@@ -159,6 +175,8 @@ class Sweep:
 
     def _close(self, trial_id: str, outcome: Outcome) -> None:
         self._settled.add(trial_id)
+        if self._spending is not None:
+            self._spending.closed(trial_id, outcome)
         if self._search is not None:
             self._search.tell(trial_id, outcome)
 
