@@ -1,8 +1,9 @@
 """What a study planned, tried and finished: an append-only file that is the source of truth after any crash.
 
-Five events: `planned` (the study as it was read, with its trials), `sampled` (one suggestion of a search or one step
-of a race, with its trials), `started` (an attempt at a trial), `ended` (how it ended), `noted` (what else was decided). A trial that was started and never ended was
-interrupted. An outcome no attempt could change is also put beside the trial, for other studies that plan it.
+Five events: `planned` (the study as it was read, with its trials), `sampled` (one suggestion of a search or one step of
+a race, with its trials), `started` (an attempt at a trial), `ended` (how it ended), `noted` (what else was decided). A
+trial that was started and never ended was interrupted. An outcome no attempt could change is also put beside the trial,
+for other studies that plan it.
 """
 
 from __future__ import annotations

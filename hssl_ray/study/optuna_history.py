@@ -85,9 +85,7 @@ class OptunaHistory(BaseStorage):
         axes = {**trial.distributions, param_name: distribution}
         self._change(trial_id, params={**trial.params, param_name: value}, distributions=axes)
 
-    def set_trial_state_values(
-        self, trial_id: int, state: TrialState, values: Sequence[float] | None = None
-    ) -> bool:
+    def set_trial_state_values(self, trial_id: int, state: TrialState, values: Sequence[float] | None = None) -> bool:
         if state == TrialState.RUNNING and self._trials[trial_id].state != TrialState.WAITING:
             return False
         self._change(trial_id, state=state, values=None if values is None else list(values))

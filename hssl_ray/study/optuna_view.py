@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -120,9 +121,7 @@ class OptunaView:
             self._catch_up(histories)
 
     def _catch_up(self, histories: list[CellHistory]) -> None:
-        self._storage = optuna.storages.RDBStorage(
-            f"sqlite:///{self._path}", engine_kwargs={"connect_args": {"timeout": _CLOSE_SECONDS}}
-        )
+        self._storage = optuna.storages.RDBStorage(f"sqlite:///{self._path}", engine_kwargs={"creator": self._connect})
         self._cells = {}
         known = {study.study_name: study for study in self._storage.get_all_studies()}
         wanted = {f"{self._study}/{history.cell}" for history in histories}
@@ -130,7 +129,7 @@ class OptunaView:
             raise _Differs("it has other cells")
         for history in histories:
             name = f"{self._study}/{history.cell}"
-            marks = {"format": FORMAT, "search": history.digest}
+            marks = {"format": FORMAT, "search": history.digest, "metric": self._search.metric}
             if name not in known:
                 self._cells[history.cell] = self._new(name, marks)
             elif known[name].user_attrs.get(_SOURCE) != marks:
@@ -145,10 +144,14 @@ class OptunaView:
             for one in history.past:
                 self._show(shown, one)
 
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self._path, timeout=_CLOSE_SECONDS, check_same_thread=False)
+        connection.execute("PRAGMA synchronous=OFF")  # a file that a power cut damages is made anew
+        return connection
+
     def _new(self, name: str, marks: Mapping[str, Any]) -> _Shown:
         assert self._storage is not None
         study = optuna.create_study(storage=self._storage, study_name=name, direction=self._search.goal)
-        study.set_metric_names([self._search.metric])
         self._storage.set_study_user_attr(study._study_id, _SOURCE, marks)
         return _Shown(study._study_id)
 

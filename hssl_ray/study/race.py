@@ -1,46 +1,15 @@
-"""Seeds are added only where a comparison is undecided, and every look at it is paid for.
-
-Looking at a verdict again and again until it decides is wrong more often than its level says: at ten looks, four times
-as often. So the level alpha = 1 - confidence is spent over the looks. After n of N seeds, alpha (n / N)^2 may have been
-spent: the power family of spending functions (Lan and DeMets, Discrete sequential boundaries for clinical trials, 1983;
-Kim and DeMets, 1987). A look is tested at what it adds to that. The levels of all looks sum to alpha, so by
-Bonferroni's inequality the chance of a wrong verdict at any of them is at most alpha, whatever the seeds have in common:
-for "different", and for each of the two one-sided tests of "equivalent".
-"""
+"""Seeds are added only where a comparison is undecided; `looks` says at which level each look at it is tested."""
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from hssl_ray.study.ledger import Ledger, Outcome, Sample
-from hssl_ray.study.sections import Race
+from hssl_ray.study.looks import look_confidence, race_digest
 from hssl_ray.study.spec import Cell, PlannedTrial, Study
 from hssl_ray.study.statistics import paired_difference
-
-_POWER = 2
-
-
-def look_confidence(race: Race, seeds: int, confidence: float) -> float:
-    """1 - the level that the look at so many seeds is tested at.
-
-    Args:
-        seeds: of a cell; between two looks those of the next one count as not yet looked at.
-        confidence: of all looks together.
-    """
-    looks = [look for look in race.looks if look <= seeds] or [race.start]
-    before = looks[-2] if len(looks) > 1 else 0
-    share = (looks[-1] / race.at_most) ** _POWER - (before / race.at_most) ** _POWER
-    return 1 - (1 - confidence) * share
-
-
-def race_digest(pair: tuple[Cell, Cell]) -> str:
-    """Identity of a pair in the ledger, where each step of its race is a sample under this digest."""
-    data = ["race", *([cell.name, dict(cell.settings)] for cell in pair)]
-    return hashlib.sha256(json.dumps(data, sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass

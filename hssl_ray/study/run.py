@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 
@@ -15,12 +16,12 @@ from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import Ledger
-from hssl_ray.study.race import SeedRace, race_digest
+from hssl_ray.study.looks import race_digest
 from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, Study
 from hssl_ray.study.spending import Spending
-from hssl_ray.study.sweep import Interrupted, Sweep
+from hssl_ray.study.sweep import Interrupted, Search, Sweep
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, StoredRecords
 
@@ -58,7 +59,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
         _replay(ledger, told, rungs)
-        search = SampledTrials(study, ledger) if study.search else SeedRace(study, ledger) if study.race else None
+        search = _search(study, ledger)
         sweep = Sweep(
             planned,
             ledger,
@@ -88,6 +89,17 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         return summary
 
 
+def _search(study: Study, ledger: Ledger) -> Search | None:
+    """What suggests trials beside those planned ahead."""
+    if study.search is not None:
+        return SampledTrials(study, ledger)
+    if study.race is not None:
+        from hssl_ray.study.race import SeedRace  # scipy takes a third of a second, which only a race needs
+
+        return SeedRace(study, ledger)
+    return None
+
+
 def _told_metrics(study: Study) -> tuple[str, ...]:
     """What samplers and races are told of a trial; its files have all."""
     if study.search is not None:
@@ -108,13 +120,20 @@ def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:
         records = StoredRecords(trial_folder(ledger.home, trial_id) / JOURNAL)
         told.replay(trial, records, history.outcomes.get(trial_id))
         if (cell := rungs.get(trial.cell)) is not None:
+            outcome = history.outcomes.get(trial_id)
+            cut_short = outcome is None or outcome.state == "killed"
+            last = max((record.epoch for record in records), default=0)
             reports += [
-                (record.time, trial.cell, trial_id, record.epoch, record.metrics[cell.metric])
+                (record.time, trial, record.epoch, record.metrics[cell.metric], cut_short and record.epoch == last)
                 for record in records
                 if cell.metric in record.metrics
             ]
-    for _, name, trial_id, epoch, value in sorted(reports):  # in the order they came, over all trials
-        rungs[name].record(trial_id, epoch, value)
+    for _, trial, epoch, value, open_end in sorted(reports, key=itemgetter(0)):  # as they came, over all trials
+        cell = rungs[trial.cell]
+        if open_end and epoch < trial.config.epochs:  # the trial did not live to hear whether it goes on
+            cell.decide(trial.trial_id, epoch, value)
+        else:
+            cell.record(trial.trial_id, epoch, value)
 
 
 def _rungs(study: Study) -> dict[str, Asha]:

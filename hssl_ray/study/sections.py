@@ -192,9 +192,9 @@ class Search(BaseModel):
         default=None, description="Points of the space that are suggested first, in every cell where they are possible."
     )
     warm_start: Annotated[str, Field(pattern=STUDY_NAME)] | None = Field(
-        default=None, description="Another study, whose finished trials that fit a cell the sampler knows from the start."
+        default=None,
+        description="Another study, whose finished trials that fit a cell the sampler knows from the start.",
     )
-
 
     def as_digested(self) -> dict[str, Any]:
         """What suggestions depend on and the history does not hold; keys of later versions only where they are set."""

@@ -81,8 +81,8 @@ class Study(BaseModel):
     )
     seeds: Seeds = Field(
         default=1,
-        description="Replicates of every cell: n for seeds 0 to n - 1, a list of seeds, or `start` and `at_most` to add "
-        "seeds where the comparison is undecided.",
+        description="Replicates of every cell: n for seeds 0 to n - 1, a list of seeds, or `start` and `at_most` to "
+        "add seeds where the comparison is undecided.",
     )
     search: Search | None = Field(default=None, description="Values sampled inside every cell of the grid.")
     early_stop: EarlyStop | None = Field(default=None, description="Stops weak trials early; absent means never.")
@@ -133,7 +133,10 @@ class Study(BaseModel):
     @cached_property
     def pairs(self) -> list[tuple[Cell, Cell]]:
         """The compared cells that differ in the method alone: baseline and against."""
-        sides: dict[str, dict[tuple[tuple[str, Any], ...], Cell]] = {self.compare.baseline: {}, self.compare.against: {}}
+        sides: dict[str, dict[tuple[tuple[str, Any], ...], Cell]] = {
+            self.compare.baseline: {},
+            self.compare.against: {},
+        }
         default = TrialConfig.model_fields["method"].default
         for cell in self.cells():
             others = tuple(sorted((name, value) for name, value in cell.settings.items() if name != "method"))
@@ -172,6 +175,12 @@ class Study(BaseModel):
         if self.search is None:
             for cell in self.cells():
                 yield from self._replicates(cell, cell.settings, cell.name)
+
+    def raced(self) -> Iterator[PlannedTrial]:
+        """The trials that a race may add to those planned; none without one."""
+        if (race := self.race) is not None:
+            for cell in itertools.chain.from_iterable(self.pairs):
+                yield from self.replicates(cell, range(race.start, race.at_most))
 
     def replicates(self, cell: Cell, seeds: Iterable[int]) -> list[PlannedTrial]:
         """The trials of a cell with these seeds; a race adds them."""
@@ -243,8 +252,8 @@ def _known_keys() -> dict[Loc, tuple[str, ...]]:
     """The keys of every mapping of a study file, for suggestions."""
     keys: dict[Loc, tuple[str, ...]] = {(): (*Study.model_fields, "extends")}
     sections: dict[str, type[BaseModel]] = {"search": Search, "early_stop": EarlyStop, "resources": Resources}
-    sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience}
-    sections |= {"budget": Budget, "seeds": Race}
+    sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience, "budget": Budget}
+    sections["seeds"] = Race
     keys |= {(name,): tuple(model.model_fields) for name, model in sections.items()}
     keys |= {("base",): FIELDS, ("grid",): FIELDS, ("cases",): FIELDS}
     keys["search", "space"] = keys["search", "points_to_evaluate"] = tuple(name for name in FIELDS if name != "method")

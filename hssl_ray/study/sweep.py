@@ -147,16 +147,26 @@ class Sweep:
         if known is not None and self._is_done(known):
             self._close(trial.trial_id, known)
             return True
-        shared = shared_outcome(self._ledger.home, trial.trial_id)
-        if shared is None:
+        found = shared_outcome(self._ledger.home, trial.trial_id) or self._stopped_before(trial)
+        if found is None:
             return False
-        self._observers.trial_started(trial, shared.attempt)
+        self._observers.trial_started(trial, found.attempt)
         for record in self._records(trial.trial_id):
             self._observers.trial_reported(trial, record)
-        self._ledger.ended(trial.trial_id, shared)
-        self._observers.trial_ended(trial, shared)
-        self._close(trial.trial_id, shared)
+        self._ledger.ended(trial.trial_id, found)
+        self._observers.trial_ended(trial, found)
+        self._close(trial.trial_id, found)
         return True
+
+    def _stopped_before(self, trial: PlannedTrial) -> Outcome | None:
+        """The outcome of a trial that a rung stopped just when the driver went."""
+        rungs = self._early_stop.get(trial.cell)
+        if rungs is None or trial.trial_id not in rungs.stopped:
+            return None
+        records = self._records(trial.trial_id)
+        reason = f"pruned: stopped early after epoch {records[-1].epoch}"
+        attempt = self._ledger.history.attempts.get(trial.trial_id, 1)
+        return Outcome("pruned", reason, last_metrics(records), attempt)
 
     def _affordable(self, trial: PlannedTrial | None = None) -> bool:
         """Whether the budget lets a trial start, one that is still to be suggested if none is named."""
