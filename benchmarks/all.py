@@ -41,6 +41,7 @@ SCRIPTS = (
     Script("study_overhead"),
     Script("workers_start"),
     Script("many_trials"),
+    Script("suggestions", (), ("--rounds", "1")),
     Script("start_up"),
     Script("traffic"),
 )

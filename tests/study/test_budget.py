@@ -140,7 +140,7 @@ def test_a_search_stops_suggesting_when_the_budget_is_used_up(tmp_path: Path) ->
     search["space"] = {"learning_rate": {"low": 0.01, "high": 0.1}}
     for name, budgets in (("whole", [None]), ("cut", [{"trials": 3}, {"trials": 6}, None])):
         for budget in budgets:
-            sections = {"search": search, "budget": budget}
+            sections: dict[str, Any] = {"search": search, "budget": budget}
             counts = run(study(seeds=2, epochs=1, name=name, **sections), tmp_path / name).counts
             if budget:
                 assert counts["finished"] == budget["trials"]

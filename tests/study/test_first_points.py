@@ -1,4 +1,4 @@
-"""What a search is given before it draws: points that are tried first, another study's results, trials that are done."""
+"""What a search is given before it draws: points tried first, another study's results, trials that are done."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ def test_a_search_starts_from_another_studys_finished_trials(tmp_path: Path) -> 
     run(searched("warm", warm_start="other", trials=2), tmp_path, LoopEngine())
     run(searched("cold", trials=2), tmp_path, LoopEngine())
     (points,) = told(tmp_path)
-    assert [settings for settings, _ in points] == [*suggested(tmp_path, "other").values()][0]
+    assert [settings for settings, _ in points] == next(iter(suggested(tmp_path, "other").values()))
     assert {value for _, value in points} == {1.0}
     assert suggested(tmp_path, "warm") != suggested(tmp_path, "cold")
 

@@ -1,4 +1,4 @@
-"""The Optuna database beside the ledger: it says what the ledger says, is made anew when it does not, and stops nothing."""
+"""The Optuna database beside the ledger: it says what that says, is made anew when it does not, and stops nothing."""
 
 from __future__ import annotations
 
