@@ -42,6 +42,7 @@ SCRIPTS = (
     Script("checkpoint_overhead", (), ("--rounds", "1", "--epochs", "2")),
     Script("workers_start"),
     Script("many_trials"),
+    Script("suggestions", (), ("--rounds", "1")),
     Script("start_up"),
     Script("traffic"),
 )

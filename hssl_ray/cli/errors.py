@@ -14,6 +14,7 @@ from hssl_ray.study.problems import (
     StoreUnavailable,
     StoreVersionError,
     StudyError,
+    WarmStartError,
 )
 from hssl_ray.study.reserve import DiskFull, NoRoom
 from hssl_ray.trial.durable import NewerFormat, NoLocks
@@ -22,7 +23,7 @@ from hssl_ray.trial.durable import NewerFormat, NoLocks
 def exit_code(error: Exception) -> int | None:
     """The code of an error meant for people; None for one that is a fault of the program and deserves its traceback."""
     match error:
-        case StudyError() | SamplerUnavailable() | ClusterError() | TableError():
+        case StudyError() | SamplerUnavailable() | WarmStartError() | ClusterError() | TableError():
             return INVALID
         case DataError() | StoreUnavailable() | MirrorUnavailable() | NoRoom() | NoLocks():
             return DATA

@@ -105,10 +105,11 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
     if not to.is_terminal:
         to = Console(highlight=False, markup=False, width=_PIPE_WIDTH)
     searched = f", {study.search.trials} suggestions in each" if study.search else ""
-    seeds = len(study.seed_list)
+    seeds, trials = _count(len(study.seed_list), "seed"), _count(found.trials, "trial")
+    if (race := study.race) is not None:
+        seeds, trials = f"{race.start} to {race.at_most} seeds", f"{found.least_trials:,} to {found.trials:,} trials"
     to.print(
-        f"{study.study}: {_count(found.trials, 'trial')} = {_count(study.cell_count, 'cell')} "
-        f"x {_count(seeds, 'seed')}{searched}",
+        f"{study.study}: {trials} = {_count(study.cell_count, 'cell')} x {seeds}{searched}",
         style="bold",
     )
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
@@ -131,9 +132,11 @@ def _print_tables(study: Study, found: Forecast, source: str) -> None:
 
 
 def _print_summary(to: Console, found: Forecast, source: str) -> None:
-    about = "at most" if found.at_most else "about"
+    about, hours = "at most" if found.at_most else "about", _duration(found.hours)
+    if found.least_trials < found.trials:
+        about, hours = f"{found.least_gmac:,.0f} to", f"{_duration(found.least_hours)} to {hours}"
     to.print(
-        f"\nCost: {about} {found.gmac:,.0f} GMAC, {_duration(found.hours)} at {found.throughput:,.0f} GMAC/s ({source})"
+        f"\nCost: {about} {found.gmac:,.0f} GMAC, {hours} at {found.throughput:,.0f} GMAC/s ({source})"
         f"; checkpoints {_bytes(found.checkpoint_bytes)}",
         soft_wrap=True,
     )

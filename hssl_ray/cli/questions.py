@@ -18,5 +18,6 @@ def question_of(study: Study) -> Question:
         confidence=asked.confidence,
         sampled=tuple(search.space) if search else (),
         search_metric=search.metric if search else None,
+        race=study.race,
         maximize=search.goal == "maximize" if search else True,
     )

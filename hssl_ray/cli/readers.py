@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -24,10 +24,13 @@ class Reading:
     study: Study
     results: pa.Table
     stale: int
+    stopped: str | None = None
+    """What of its budget is used up, if that ended its last run."""
 
     def notes(self) -> list[str]:
         """What a reader of the results must know about how they were read."""
-        return [f"{self.stale} trials of an earlier version of the study file are left out"] if self.stale else []
+        notes = [f"{self.stale} trials of an earlier version of the study file are left out"] if self.stale else []
+        return notes + ([f"stopped by {self.stopped}"] if self.stopped else [])
 
 
 def read_study(
@@ -48,8 +51,9 @@ def read_study(
     history = read_history(home, study.study, None if metrics is None else metrics(study))
     found = table_of(history, home, study.study)
     if history.digest == study.digest and study.search is None:
-        return Reading(study, found, stale=0)  # the ledger's plan is the file's; it need not be made again
-    return join(study, found)
+        # The ledger's plan is the file's; it need not be made again.
+        return Reading(study, found, stale=0, stopped=history.notes.get("stopped"))
+    return replace(join(study, found), stopped=history.notes.get("stopped"))
 
 
 def compared_metrics(study: Study) -> set[str]:
@@ -63,13 +67,14 @@ def join(study: Study, found: pa.Table) -> Reading:
     A search decides its trials as it goes, so that all of its rows are the study's.
     """
     planned = {trial.trial_id: trial for trial in study.planned()}
+    possible = {trial.trial_id for trial in study.raced()} | planned.keys()
     known = set(found["trial_id"].to_pylist())
     kept = found
     if study.search is None:
         # Imported here: a finished study needs none of it.
         import pyarrow.compute as pc
 
-        kept = found.filter(pc.is_in(found["trial_id"], pa.array(list(planned), pa.string())))
+        kept = found.filter(pc.is_in(found["trial_id"], pa.array(list(possible), pa.string())))
     missing = [
         trial.config.model_dump(mode="json")
         | {"trial_id": trial_id, "name": trial.name, "study": study.study, "cell": trial.cell}

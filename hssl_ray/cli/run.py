@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from hssl_ray.cli.codes import NOT_SYNCED, SOME_FAILED
+from hssl_ray.cli.codes import BUDGET_SPENT, NOT_SYNCED, SOME_FAILED
 from hssl_ray.cli.compare import SET, STUDY
 
 if TYPE_CHECKING:
@@ -40,8 +40,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     """Train what is left of a study and print its comparison; the same command again continues where it stopped.
 
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
-    4 some trials failed, 5 MLflow or the mirror lacks some results,
-    6 another driver or a newer version runs the study, 130 or 143 after a signal.
+    4 some trials failed, 5 MLflow or the mirror lacks some results, 6 another driver or a newer version runs the study,
+    7 its budget is used up and trials are left, 130 or 143 after a signal.
     """
     # Imported here: torch, Ray and MLflow take seconds, for which no other command and no mistake should wait.
     from hssl_ray.data.manifest import parquet_directory, read_manifest
@@ -121,12 +121,16 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
             synced = False
             lacking = f"The mirror lacks {mirror.unsynced} trials or studies; run the study again to send them."
             to.print(mirror.refused or lacking, soft_wrap=True)
+    if summary.stopped is not None:
+        to.print(f"Stopped by {summary.stopped}. With a larger budget the study goes on where it is.", soft_wrap=True)
     if summary.interrupted is not None:
         raise typer.Exit(128 + summary.interrupted)
     if summary.counts.get("failed") or summary.counts.get("diverged"):
         raise typer.Exit(SOME_FAILED)
     if not synced:
         raise typer.Exit(NOT_SYNCED)
+    if summary.stopped is not None:
+        raise typer.Exit(BUDGET_SPENT)
 
 
 def _mirroring(home: Path, study: str, to: Console) -> list[Mirroring]:

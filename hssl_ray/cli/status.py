@@ -23,7 +23,7 @@ def status(study: STUDY, json: JSON = False, everything: ALL = False, overrides:
 
     with no_collection():
         reading = read_study(study, overrides or (), home(), lambda study: ("epoch",))
-    counted = progress(reading.results, reading.study.study)
+    counted = progress(reading.results, reading.study.study, reading.stopped)
     if json:
         typer.echo(counted.to_json())
         return

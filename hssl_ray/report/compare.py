@@ -9,11 +9,13 @@ from typing import Any
 
 import pyarrow as pa
 
-from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
+from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Look, Pair, Question
 from hssl_ray.report.paper.printed import paper_cell
 from hssl_ray.report.paper.readings import concerns
 from hssl_ray.report.power import seeds_needed
-from hssl_ray.report.statistics import (
+from hssl_ray.study.looks import look_confidence
+from hssl_ray.study.metrics import TABLES
+from hssl_ray.study.statistics import (
     Difference,
     holm,
     paired_difference,
@@ -21,8 +23,9 @@ from hssl_ray.report.statistics import (
     verdict,
     welch_difference,
 )
-from hssl_ray.study.metrics import TABLES
 from hssl_ray.trial.config import PAIRS, TrialConfig
+
+OPEN = ("planned", "running", "killed")  # states of trials that a race waits for
 
 Row = Mapping[str, Any]
 Setting = tuple[tuple[str, Any], ...]
@@ -56,8 +59,9 @@ def pair_of(label: str, settings: Mapping[str, Any], methods: Mapping[str, list[
             gain = answer_of(frozen, cells[method], question)
             cells[method] = replace(cells[method], gain=gain)
     baseline, against = cells.pop(question.baseline, None), cells.pop(question.against, None)
-    answer = answer_of(baseline, against, question) if baseline and against else None
-    notes = _seed_notes(baseline, against, answer)
+    look = _look(baseline, against, question) if baseline and against else None
+    answer = answer_of(baseline, against, question, look) if baseline and against else None
+    notes = _seed_notes(baseline, against, answer, question)
     notes += [note for cell in (baseline, against, *cells.values()) if cell for note in _cell_notes(cell)]
     return Pair(label, dict(settings), baseline, against, tuple(cells.values()), answer, tuple(notes))
 
@@ -219,12 +223,26 @@ def _welch(baseline: Cell, against: Cell) -> Difference | None:
     return welch_difference(baseline.summary, against.summary)
 
 
-def answer_of(baseline: Cell, against: Cell, question: Question) -> Answer | None:
-    """What the difference of two cells decides at the question's margin; None where there is no difference."""
+def _look(baseline: Cell, against: Cell, question: Question) -> Look | None:
+    """Where a race of seeds stands between two cells; None where the study runs none."""
+    if (race := question.race) is None:
+        return None
+    seeds = min(len(baseline.seeds), len(against.seeds))
+    number = max(1, sum(look <= seeds for look in race.looks))
+    level = 1 - look_confidence(race, seeds, question.confidence)
+    complete = not any(gap.state in OPEN for cell in (baseline, against) for gap in cell.gaps)
+    return Look(number, len(race.looks), seeds, race.at_most, level, complete)
+
+
+def answer_of(baseline: Cell, against: Cell, question: Question, look: Look | None = None) -> Answer | None:
+    """What the difference of two cells decides at the question's margin; None where there is no difference.
+
+    At a look of a race everything has that look's level.
+    """
     difference = difference_of(baseline, against)
     if difference is None:
         return None
-    margin, confidence = question.margin, question.confidence
+    margin, confidence = question.margin, 1 - look.level if look else question.confidence
     unpaired = _welch(baseline, against) if difference.design == "paired" else None
     return Answer(
         difference,
@@ -232,10 +250,11 @@ def answer_of(baseline: Cell, against: Cell, question: Question) -> Answer | Non
         equivalence_interval=difference.equivalence_interval(confidence),
         p_different=difference.p_different,
         p_equivalent=difference.p_equivalent(margin),
-        verdict=difference.verdict(margin, confidence),
+        verdict="undecided" if look and not look.complete else difference.verdict(margin, confidence),
         seeds_to_decide=seeds_needed("decided", difference, margin, confidence),
         seeds_if_equal=seeds_needed("equivalent", difference, margin, confidence, true_difference=0),
         other_design=("welch", unpaired.verdict(margin, confidence)) if unpaired else None,
+        look=look,
     )
 
 
@@ -249,7 +268,7 @@ def with_holm(pairs: list[Pair], question: Question) -> list[Pair]:
             answer,
             p_different_holm=different,
             p_equivalent_holm=equivalent,
-            verdict_holm=verdict(equivalent, different, question.confidence),
+            verdict_holm=verdict(equivalent, different, 1 - answer.look.level if answer.look else question.confidence),
         )
         for answer, different, equivalent in zip(
             answers, holm([a.p_different for a in answers]), holm([a.p_equivalent for a in answers]), strict=True
@@ -271,7 +290,7 @@ def _partner_notes(baseline: Cell | None, against: Cell | None, question: Questi
     return [f"{method}: the study has no cell with this setting, so there is no pair" for method in absent]
 
 
-def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | None) -> list[str]:
+def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | None, question: Question) -> list[str]:
     """How many seeds the difference rests on, where that is fewer than a reader would think."""
     if baseline is None or against is None:
         return []
@@ -279,7 +298,7 @@ def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | No
     if answer is None:
         n = len(common) if set(baseline.seeds) == set(against.seeds) else min(len(baseline.values), len(against.values))
         return [f"n = {n}: no interval, at least 2 seeds of both methods are needed"]
-    notes = []
+    notes = [_look_note(answer.look, question)] if answer.look else []
     alone = sorted(baseline.values.keys() ^ against.values.keys())
     if answer.difference.design == "welch":
         notes.append("the methods have different seeds, so they are compared unpaired (Welch)")
@@ -288,6 +307,16 @@ def _seed_notes(baseline: Cell | None, against: Cell | None, answer: Answer | No
     if answer.difference.spread == 0:
         notes.append("all seeds give the same difference, so its interval has no width; more seeds would show a spread")
     return notes
+
+
+def _look_note(look: Look, question: Question) -> str:
+    note = f"look {look.number} of at most {look.of}, {look.seeds} of at most {look.at_most} seeds: "
+    if not look.complete:
+        return note + "its trials have not all ended, so there is no verdict yet"
+    return (
+        note + f"tested at level {look.level:.2g}, its intervals too, so that all looks together are wrong at most "
+        f"{100 * (1 - question.confidence):.2g} % of the time (alpha (n/N)² spent by look n, Bonferroni)"
+    )
 
 
 def _cell_notes(cell: Cell) -> list[str]:

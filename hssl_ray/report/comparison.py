@@ -10,7 +10,8 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.report.paper.printed import PaperCell
-from hssl_ray.report.statistics import Design, Difference, Interval, Summary, Verdict
+from hssl_ray.study.sections import Race
+from hssl_ray.study.statistics import Design, Difference, Interval, Summary, Verdict
 
 SCHEMA = "hssl-ray/comparison/1"  # raised when a field of the JSON is renamed, removed or changes its meaning
 
@@ -28,6 +29,7 @@ class Question:
     sampled: tuple[str, ...] = ()
     search_metric: str | None = None
     maximize: bool = True
+    race: Race | None = None
 
 
 @dataclass(frozen=True)
@@ -43,11 +45,28 @@ class Gap:
 
 
 @dataclass(frozen=True)
+class Look:
+    """Which look of a race an answer is from, and the level that its tests have.
+
+    The intervals of the answer have the same level, so that those of all looks together hold with the study's
+    confidence. One that is not `complete` has trials that have not ended, and no verdict yet.
+    """
+
+    number: int
+    of: int
+    seeds: int
+    at_most: int
+    level: float
+    complete: bool
+
+
+@dataclass(frozen=True)
 class Answer:
     """A difference (against - baseline) of two cells, and what it decides at the study's margin.
 
     `seeds_to_decide`: seeds per side that decide with power 0.8 if the observed difference and spread are the truth;
-    `seeds_if_equal`: that show the equivalence if the true difference is 0. None: no number of seeds does.
+    `seeds_if_equal`: that show the equivalence if the true difference is 0. None: no number of seeds does. `look`:
+    where the study races its seeds.
     """
 
     difference: Difference
@@ -62,6 +81,7 @@ class Answer:
     p_different_holm: float | None = None
     p_equivalent_holm: float | None = None
     verdict_holm: Verdict | None = None
+    look: Look | None = None
 
     @property
     def seeds_missing(self) -> int | None:
@@ -242,6 +262,7 @@ def answer_json(answer: Answer) -> dict[str, Any]:
         "seeds_to_decide": answer.seeds_to_decide,
         "seeds_if_equal": answer.seeds_if_equal,
         "seeds_missing": answer.seeds_missing,
+        "look": answer.look and vars(answer.look),
     }
 
 

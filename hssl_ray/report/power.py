@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import chdtri, ndtr
 
-from hssl_ray.report.statistics import Difference, t_quantile
+from hssl_ray.study.statistics import Difference, t_quantile
 
 Outcome = Literal["equivalent", "different", "decided"]
 Floats = NDArray[np.float64]

@@ -36,6 +36,8 @@ class Progress:
     cells: tuple[CellProgress, ...]
     broken: tuple[dict[str, Any], ...]
     seconds: float
+    stopped: str | None = None
+    """What of the study's budget is used up, if that ended its last run."""
 
     @property
     def trials(self) -> int:
@@ -61,6 +63,7 @@ class Progress:
             "left": self.left,
             "states": self.states,
             "seconds": self.seconds,
+            "stopped": self.stopped,
             "cells": [vars(cell) for cell in self.cells],
             "broken": list(self.broken),
         }
@@ -106,8 +109,8 @@ class Progress:
         return TextTable("Cells alike, trials of each", ("cells", *self._used, "the first"), rows, left_out=left_out)
 
 
-def progress(results: pa.Table, study: str) -> Progress:
-    """Count the results table of a study."""
+def progress(results: pa.Table, study: str, stopped: str | None = None) -> Progress:
+    """Count the results table of a study. `stopped`: see `Progress`."""
     columns = ("trial_id", "name", "cell", "state", "reason", "attempt", "seconds", "epoch", "epochs")
     rows = results.select([name for name in columns if name in results.column_names]).to_pylist()
     cells: dict[str, list[dict[str, Any]]] = {}
@@ -126,6 +129,7 @@ def progress(results: pa.Table, study: str) -> Progress:
             if row["state"] in BROKEN
         ),
         seconds=sum(row["seconds"] or 0.0 for row in rows),
+        stopped=stopped,
     )
 
 

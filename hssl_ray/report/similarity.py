@@ -20,10 +20,10 @@ from torch import Tensor
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.report.compare import compare
 from hssl_ray.report.comparison import Cell, Pair, Question
-from hssl_ray.report.statistics import Summary, summarise
 from hssl_ray.report.text_table import NOTHING, TextTable
 from hssl_ray.report.wording import method_name
 from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.statistics import Summary, summarise
 from hssl_ray.trial.checkpoint import load_network
 from hssl_ray.trial.checkpoint_files import CheckpointError, of_epoch, verify
 from hssl_ray.trial.config import TrialConfig

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Pair, Question
-from hssl_ray.report.statistics import Interval, Summary
 from hssl_ray.report.text_table import NOTHING, TextTable
+from hssl_ray.study.statistics import Interval, Summary
 
 METHOD_NAMES = {"a_ssl": "A-SSL", "f_ssl": "F-SSL", "h_ssl": "H-SSL", "frozen": "frozen", "supervised": "supervised"}
 KINDS = {

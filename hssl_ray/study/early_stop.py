@@ -1,7 +1,8 @@
 """Asynchronous successive halving (Li et al., A System for Massively Parallel Hyperparameter Tuning, 2020).
 
 A pure ranking of numbers: it knows no engine and keeps no file. The clock is the trial's own epoch, so a trial that
-resumes from a checkpoint stands where it stood, and the rungs are rebuilt from the journals by `record`.
+resumes from a checkpoint stands where it stood, and the rungs are rebuilt from the journals: by `record`, and by
+`decide` for the last report of a trial that was cut short, whose decision may have died with the driver.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ class Asha:
         """
         assert grace_epochs >= 1 and reduction_factor >= 2 and max_epochs >= 1
         self.metric = metric
+        self.stopped: set[str] = set()
+        """Trials that `decide` has stopped."""
         self._reduction_factor = reduction_factor
         self._sign = 1.0 if goal == "maximize" else -1.0
         self._rungs: dict[int, dict[str, float]] = {
@@ -73,4 +76,7 @@ class Asha:
         seen = self._rungs[rung]
         kept = max(1, len(seen) // self._reduction_factor)
         threshold = sorted(seen.values(), reverse=True)[kept - 1]
-        return seen[trial_id] < threshold or seen[trial_id] == -math.inf
+        stop = seen[trial_id] < threshold or seen[trial_id] == -math.inf
+        if stop:
+            self.stopped.add(trial_id)
+        return stop

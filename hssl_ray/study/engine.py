@@ -87,6 +87,8 @@ class Summary:
     seconds: float = 0.0
     interrupted: int | None = None
     """The signal that ended it, if one did; a shell's exit code is 128 plus that."""
+    stopped: str | None = None
+    """What of its budget is used up, if that left trials undone."""
 
     @property
     def ended_well(self) -> bool:

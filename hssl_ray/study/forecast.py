@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from hssl_ray.method.criterion_spec import CONTRASTIVE
 from hssl_ray.study.even_grids import expected_error
+from hssl_ray.study.looks import look_confidence
 from hssl_ray.study.metrics import LESS_IS_BETTER
 from hssl_ray.study.power import detectable_difference, equivalence_power, provable_margin, seeds_for_margin
 from hssl_ray.study.sections import Range, missing_package
@@ -68,13 +69,20 @@ class Forecast:
 
     cells: list[CellForecast]
     trials: int
+    least_trials: int
+    """If every pair of a race is decided at the first look; else the same."""
     at_most: bool
     gmac: float
+    least_gmac: float
     throughput: float
     hours: float
     checkpoint_bytes: int
     power: Power
     warnings: list[str]
+
+    @property
+    def least_hours(self) -> float:
+        return self.hours * self.least_gmac / self.gmac
 
 
 def forecast(study: Study, throughput: float = DEFAULT_THROUGHPUT, sd: float = DEFAULT_SD) -> Forecast:
@@ -87,11 +95,14 @@ def forecast(study: Study, throughput: float = DEFAULT_THROUGHPUT, sd: float = D
     configs = {cell.name: list(corners(study, cell)) for cell in study.cells()}
     cells = [_cell(study, name, corners) for name, corners in configs.items() if corners]
     gmac = sum(cell.gmac for cell in cells)
+    starts = len(study.seed_list) * (study.search.trials if study.search else 1)
     return Forecast(
         cells=cells,
         trials=study.trial_count,
-        at_most=study.search is not None or study.early_stop is not None,
+        least_trials=study.least_trial_count,
+        at_most=study.search is not None or study.early_stop is not None or study.race is not None,
         gmac=gmac,
+        least_gmac=sum(cell.gmac * starts / cell.trials for cell in cells),
         throughput=throughput,
         hours=gmac / throughput / 3600,
         checkpoint_bytes=sum(cell.trials * study.checkpoints.most * cell.checkpoint_bytes for cell in cells),
@@ -145,6 +156,8 @@ def _cell(study: Study, name: str, corners: list[TrialConfig]) -> CellForecast:
     dearest = max(corners, key=training_gmac)
     cost = dearest.architecture.cost(dearest.grid)
     trials = len(study.seed_list) * (study.search.trials if study.search else 1)
+    if study.race is not None and any(name == raced.name for pair in study.pairs for raced in pair):
+        trials = study.race.at_most
     return CellForecast(
         name=name,
         trials=trials,
@@ -160,17 +173,21 @@ def _cell(study: Study, name: str, corners: list[TrialConfig]) -> CellForecast:
 
 
 def _power(study: Study, sd: float) -> Power:
+    """Of a race at its last look, with every pair undecided until then."""
     seeds, compare = len(study.seed_list), study.compare
+    confidence = compare.confidence
+    if (race := study.race) is not None:
+        seeds, confidence = race.at_most, look_confidence(race, race.at_most, confidence)
     return Power(
         metric=compare.metric,
         seeds=seeds,
         sd=sd,
         margin=compare.margin,
-        confidence=compare.confidence,
-        detectable_difference=detectable_difference(seeds, sd, compare.confidence),
-        provable_margin=provable_margin(seeds, sd, compare.confidence),
-        chance_of_equivalence=equivalence_power(seeds, sd, compare.margin, compare.confidence),
-        seeds_for_margin=seeds_for_margin(sd, compare.margin, compare.confidence),
+        confidence=confidence,
+        detectable_difference=detectable_difference(seeds, sd, confidence),
+        provable_margin=provable_margin(seeds, sd, confidence),
+        chance_of_equivalence=equivalence_power(seeds, sd, compare.margin, confidence),
+        seeds_for_margin=seeds_for_margin(sd, compare.margin, confidence),
     )
 
 

@@ -1,8 +1,9 @@
 """What a study planned, tried and finished: an append-only file that is the source of truth after any crash.
 
-Four events: `planned` (the study as it was read, with its trials), `sampled` (one suggestion of a search, with its
-trials), `started` (an attempt at a trial), `ended` (how it ended). A trial that was started and never ended was
-interrupted. An outcome no attempt could change is also put beside the trial, for other studies that plan it.
+Five events: `planned` (the study as it was read, with its trials), `sampled` (one suggestion of a search or one step of
+a race, with its trials), `started` (an attempt at a trial), `ended` (how it ended), `noted` (what else was decided). A
+trial that was started and never ended was interrupted. An outcome no attempt could change is also put beside the trial,
+for other studies that plan it.
 """
 
 from __future__ import annotations
@@ -104,6 +105,10 @@ class History:
     """How the last attempt of each trial ended, unless a new one has begun."""
     format: int | None = None
     """What the first line says; None where there is none."""
+    seconds: float = 0.0
+    """Of all attempts of this study that ended."""
+    notes: dict[str, Any] = field(default_factory=dict)
+    """What the driver decided and the results do not say, by what it is about; see `Ledger.note`."""
 
     def trials(self) -> dict[str, PlannedTrial]:
         """All trials of the study as last planned, each once, suggestions of its search included."""
@@ -133,8 +138,11 @@ class History:
                 self.attempts[event["trial_id"]] = event["attempt"]
                 self.started[event["trial_id"]] = event["time"]
                 self.outcomes.pop(event["trial_id"], None)
+                self.notes.pop("stopped", None)
             case "ended":
                 self.end(event["trial_id"], Outcome(**event["outcome"]))
+            case "noted":
+                self.notes[event["about"]] = event["note"]
             case kind:
                 raise NewerFormat(f"ledger: unknown event {kind!r}; it was written by a newer hssl-ray, upgrade it")
 
@@ -153,7 +161,8 @@ class History:
             kept = {name: outcome.metrics[name] for name in self.metrics if name in outcome.metrics}
             outcome = replace(outcome, metrics=kept)
         self.outcomes[trial_id] = outcome
-        self.started.pop(trial_id, None)
+        if self.started.pop(trial_id, None) is not None:  # else it is another study's
+            self.seconds += outcome.seconds
 
 
 def _row(data: dict[str, Any]) -> PlannedTrial:
@@ -311,6 +320,14 @@ class Ledger:
             self._write(lambda: write_whole(trial_folder(self.home, trial_id) / OUTCOME, content))
         self._append({"event": "ended", "trial_id": trial_id, "time": time.time(), "outcome": asdict(outcome)})
         self.history.end(trial_id, outcome)
+
+    def note(self, about: str, note: Any) -> None:
+        """What was decided, so that the next run decides the same: `stopped`, why the budget ended the study (until a
+        trial starts again); `warm_start DIGEST`, what a cell's sampler knew from the start.
+        """
+        if self.history.notes.get(about) != note:
+            self._log.append({"event": "noted", "about": about, "note": note})
+            self.history.notes[about] = note
 
     def close(self) -> None:
         """Let another driver run the study."""

@@ -41,6 +41,10 @@ class SamplerUnavailable(ValueError):
     """The sampler that a study names needs a package that is not installed."""
 
 
+class WarmStartError(ValueError):
+    """The study that a search should start from has not run here."""
+
+
 class StoreVersionError(ValueError):
     """The tracking database has the schema of another MLflow version."""
 

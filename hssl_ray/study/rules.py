@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from hssl_ray.study.messages import Fault, faults
 from hssl_ray.study.problems import shown
-from hssl_ray.study.sections import Range
+from hssl_ray.study.sections import Range, outside
 from hssl_ray.study.yaml_source import Loc
 from hssl_ray.trial.config import TrialConfig
 
@@ -43,6 +43,8 @@ def study_faults(study: Study, limit: int, *, written: bool) -> Iterator[Fault]:
     yield from repeated
     if written and "compare" in study.model_fields_set:
         yield from _compared_methods(study)
+    yield from _searched_first(study)
+    yield from _raced(study)
     if study.trial_count > limit:
         rest = f"more than {limit:,} are not possible" if limit >= MOST_TRIALS else f"more than {limit:,} need --yes"
         yield _largest_axis(study), f"{study.trial_count:,} trials in all; {rest}"
@@ -103,6 +105,40 @@ def _repeated(study: Study) -> Iterator[Fault]:
                 yield (*loc, index), f"given twice, first as item {first[value] + 1}, got {shown(value)}"
 
 
+def _searched_first(study: Study) -> Iterator[Fault]:
+    """What a search is given before it draws."""
+    if (search := study.search) is None:
+        return
+    place: Loc = ("search", "points_to_evaluate")
+    points = search.points_to_evaluate or []
+    if len(points) > search.trials:
+        yield place, f"must be at most search.trials = {search.trials} points, got {len(points)}"
+    seen: dict[tuple[tuple[str, Any], ...], int] = {}
+    for index, point in enumerate(points):
+        yield from (((*place, index), f"lacks {name}") for name in search.space if name not in point)
+        for name, value in point.items():
+            if name not in search.space:
+                yield (*place, index, name), "is not in search.space, so no point has it"
+            elif rule := outside(search.space[name], value):
+                yield (*place, index, name), f"{rule}, got {shown(value)}"
+        if (first := seen.setdefault(tuple(sorted(point.items())), index)) != index:
+            yield (*place, index), f"given twice, first as item {first + 1}"
+    if search.warm_start == study.study:
+        yield ("search", "warm_start"), f"must be another study, got {shown(search.warm_start)}"
+    if search.warm_start is not None and search.sampler in ("random", "qmc"):
+        yield ("search", "warm_start"), f"{search.sampler} looks at no results, so there is nothing to start from"
+
+
+def _raced(study: Study) -> Iterator[Fault]:
+    if study.race is None:
+        return
+    if study.search is not None:
+        yield ("seeds",), "a race cannot go with a search, which judges a suggestion by all of its seeds"
+    elif study.cell_count <= MOST_TRIALS and not study.pairs:
+        sides = f"{study.compare.baseline} and {study.compare.against}"
+        yield ("seeds",), f"a race needs cells of {sides} that differ in the method alone, and there are none"
+
+
 def _compared_methods(study: Study) -> Iterator[Fault]:
     default = study.base.get("method", TrialConfig.model_fields["method"].default)
     methods = list(dict.fromkeys(method for axes in study.axes for method in axes.get("method", [default])))
@@ -116,7 +152,7 @@ def _largest_axis(study: Study) -> Loc:
     sizes: dict[Loc, int] = {("grid", name): len(values) for name, values in study.grid.items()}
     if study.cases is not None:
         sizes["cases",] = len(study.cases)
-    sizes["seeds",] = len(study.seed_list)
+    sizes["seeds",] = study.race.at_most if study.race else len(study.seed_list)
     if study.search is not None:
         sizes["search", "trials"] = study.search.trials
     return max(sizes, key=lambda loc: sizes[loc])
@@ -247,6 +283,10 @@ def _searched_cells(study: Study) -> Iterator[Fault]:
     yield from gathered.faults(alone=len(cells) == 1)
     if gathered.found:
         return
+    for index, point in enumerate(study.search.points_to_evaluate or ()):
+        if point.keys() == axes.keys() and all(_first_fault({**cell.settings, **point}) for cell in cells):
+            culprit, rule = _first_fault({**cells[0].settings, **point}) or ("", "")
+            yield ("search", "points_to_evaluate", index), f"makes no trial in any cell: {culprit} {rule}"
     for (name, value), fault in list(checks.impossible.items()):
         if (name, value) not in checks.possible and _is_impossible(checks, cells, axes, name, value):
             yield fault

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 
@@ -16,11 +17,13 @@ from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOpt
 from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import FINAL, LEDGER, History, Ledger, Outcome
+from hssl_ray.study.looks import race_digest
 from hssl_ray.study.reserve import check_room
 from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, PlannedTrial, Study
-from hssl_ray.study.sweep import Interrupted, Sweep
+from hssl_ray.study.spending import Spending
+from hssl_ray.study.sweep import Interrupted, Search, Sweep
 from hssl_ray.trial.checkpoint_files import check_formats, size_of
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, StoredRecords, check_journal
@@ -46,13 +49,15 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         NoRoom: the disk is full before the first trial.
         DiskFull: it filled up, and so did the room set aside for the ledger.
         SamplerUnavailable: its search needs a package that is not installed.
+        WarmStartError: the study that its search starts from has not run here.
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
     since = time.monotonic()
-    metrics = (study.search.metric,) if study.search else ()  # what samplers are told; the files have all
+    metrics = _told_metrics(study)
     with Ledger.open(home, study.study, metrics) as ledger:
         if ledger.history.digest != study.digest:
             searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
+            searches += [race_digest(pair) for pair in study.pairs] if study.race else []
             ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), searches)
         planned = ledger.history.planned
         _check_left(study, ledger)
@@ -60,13 +65,15 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
         _replay(ledger, told, rungs)
+        search = _search(study, ledger)
         sweep = Sweep(
             planned,
             ledger,
             told,
-            search=SampledTrials(study, ledger) if study.search else None,
+            search=search,
             early_stop=rungs,
             resilience=study.resilience,
+            spending=Spending(study.budget, ledger) if study.budget else None,
         )
         scratch = study_folder(home, study.study) / "engine"
         options = TrialOptions(
@@ -81,9 +88,31 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         finally:
             interrupted = sweep.interrupted
             sweep.abandon("the driver failed" if interrupted is None else signal.Signals(interrupted).name)
-            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted)
+            if sweep.stopped is not None:
+                ledger.note("stopped", sweep.stopped)
+            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted, sweep.stopped)
+            if isinstance(search, SampledTrials):
+                search.close()
             told.study_closed(summary)
         return summary
+
+
+def _search(study: Study, ledger: Ledger) -> Search | None:
+    """What suggests trials beside those planned ahead."""
+    if study.search is not None:
+        return SampledTrials(study, ledger)
+    if study.race is not None:
+        from hssl_ray.study.race import SeedRace  # scipy takes a third of a second, which only a race needs
+
+        return SeedRace(study, ledger)
+    return None
+
+
+def _told_metrics(study: Study) -> tuple[str, ...]:
+    """What samplers and races are told of a trial; its files have all."""
+    if study.search is not None:
+        return (study.search.metric,)
+    return (study.compare.metric,) if study.race is not None else ()
 
 
 def _check_left(study: Study, ledger: Ledger) -> None:
@@ -130,13 +159,19 @@ def _replay(ledger: Ledger, told: Observers, rungs: dict[str, Asha]) -> None:
     for trial, records, outcome in begun(ledger.history, ledger.home):
         told.replay(trial, records, outcome)
         if (cell := rungs.get(trial.cell)) is not None:
+            cut_short = outcome is None or outcome.state == "killed"
+            last = max((record.epoch for record in records), default=0)
             reports += [
-                (record.time, trial.cell, trial.trial_id, record.epoch, record.metrics[cell.metric])
+                (record.time, trial, record.epoch, record.metrics[cell.metric], cut_short and record.epoch == last)
                 for record in records
                 if cell.metric in record.metrics
             ]
-    for _, name, trial_id, epoch, value in sorted(reports):  # in the order they came, over all trials
-        rungs[name].record(trial_id, epoch, value)
+    for _, trial, epoch, value, open_end in sorted(reports, key=itemgetter(0)):  # as they came, over all trials
+        cell = rungs[trial.cell]
+        if open_end and epoch < trial.config.epochs:  # the trial did not live to hear whether it goes on
+            cell.decide(trial.trial_id, epoch, value)
+        else:
+            cell.record(trial.trial_id, epoch, value)
 
 
 def _rungs(study: Study) -> dict[str, Asha]:

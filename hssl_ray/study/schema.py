@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from hssl_ray.study.sections import FIELDS
@@ -34,7 +34,7 @@ def study_keys() -> str:
         "",
         "## The file",
         "",
-        *_table(schema, schema["properties"]),
+        *_table(schema, schema["properties"], ("study",)),
     ]
     for name in schema["properties"]:
         section = _section(schema, name)
@@ -45,7 +45,7 @@ def study_keys() -> str:
                 "",
                 section["description"].split("\n")[0],
                 "",
-                *_table(schema, section["properties"]),
+                *_table(schema, section["properties"], section.get("required", ())),
             ]
     lines += ["", "## Fields of a trial", "", "These stand in `base`, `grid` or `search.space`.", ""]
     lines += _table(trial, {name: trial["properties"][name] for name in FIELDS})
@@ -55,7 +55,7 @@ def study_keys() -> str:
 def _section(schema: Mapping[str, Any], name: str) -> dict[str, Any] | None:
     """The model behind a key of the file; None where the key holds a value or fields of the trial."""
     key = schema["properties"][name]
-    for option in (key, *key.get("anyOf", ())):
+    for option in (key, *key.get("anyOf", ()), *key.get("oneOf", ())):
         target = _resolve(schema, option)
         if "properties" in target and "description" in target and name not in ("base", "grid"):
             return target
@@ -67,11 +67,11 @@ def _resolve(schema: Mapping[str, Any], part: dict[str, Any]) -> dict[str, Any]:
     return schema["$defs"][name] if name else part
 
 
-def _table(schema: Mapping[str, Any], properties: Mapping[str, Any]) -> Iterator[str]:
+def _table(schema: Mapping[str, Any], properties: Mapping[str, Any], required: Sequence[str] = ()) -> Iterator[str]:
     yield "| key | values | default | meaning |"
     yield "|---|---|---|---|"
     for name, key in properties.items():
-        default = "required" if name in ("study", "trials", "space") else _default(key)
+        default = "required" if name in required else _default(key)
         yield f"| `{name}` | {_values(schema, key)} | {default} | {_escaped(key.get('description', ''))} |"
 
 

@@ -1,30 +1,34 @@
-"""Suggestions for the searched fields of one cell, by Optuna's samplers. The one file that imports optuna.
+"""Suggestions for the searched fields of one cell, by Optuna's samplers.
 
-A suggestion depends on the seed, the cell and the history alone: each is drawn from a fresh Optuna study that holds the
-history, so a driver that died and came back goes on as if it had not. Nothing that Optuna stores is kept on disk.
+A suggestion depends on the seed, the cell and the history alone: each is drawn by a fresh sampler from a study that
+holds the history, so a driver that died and came back goes on as if it had not. Nothing is drawn from what Optuna
+stores on disk, which `optuna_view` writes for people to look at.
 """
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import itertools
 import math
 import warnings
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import optuna
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
-from optuna.trial import TrialState
+from optuna.trial import FrozenTrial, TrialState
 from pydantic import ValidationError
 
+from hssl_ray.study.optuna_history import OptunaHistory
 from hssl_ray.study.problems import SamplerUnavailable
 from hssl_ray.study.sections import Range, Search, missing_package
 from hssl_ray.study.spec import Cell
 from hssl_ray.trial.config import TrialConfig
 
 State = Literal["running", "finished", "pruned", "failed"]
+Key = tuple[tuple[str, Any], ...]
 
 _MOST_ATTEMPTS = 100  # draws that violate a constraint or repeat, before the sampler is given up for this suggestion
 _MOST_POINTS = 10_000  # points of a space that are listed one by one
@@ -48,11 +52,22 @@ class Past:
 
 
 @dataclass
+class _Settled:
+    """A study in which the first `count` trials have happened for good."""
+
+    study: optuna.Study
+    count: int = 0
+
+
+@dataclass
 class Sampler:
     """Asks and tells for one cell of a study.
 
     Every suggestion makes a valid trial and differs from all earlier ones of the cell. `value` is the mean of
     `search.metric` over the seeds.
+
+    Args:
+        warm: finished points of another study, which the sampler knows from the start.
 
     Raises:
         SamplerUnavailable: at construction.
@@ -61,7 +76,12 @@ class Sampler:
     search: Search
     cell: Cell
     seed: int
+    warm: Sequence[tuple[Mapping[str, Any], float]] = ()
     _past: dict[int, Past] = field(default_factory=dict, init=False)
+    _known: dict[Key, int] = field(default_factory=dict, init=False)  # suggestions by their settings
+    _trials: dict[int, FrozenTrial] = field(default_factory=dict, init=False)  # `warm`, then the past, by number
+    _sequence: optuna.Study | None = field(default=None, init=False)
+    _settled: _Settled | None = field(default=None, init=False)
 
     def __post_init__(self) -> None:
         if package := missing_package(self.search.sampler):
@@ -69,90 +89,117 @@ class Sampler:
                 f"search.sampler: {self.search.sampler} needs the package {package}, which is not installed"
             )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        self._axes = {name: _distribution(axis) for name, axis in self.search.space.items()}
+        self._axes = axes_of(self.search.space)
+        for number, (settings, value) in enumerate(self.warm):
+            past = Past(Suggestion(number, settings), "finished", value)
+            self._trials[number] = optuna_trial(past, self._axes, number)
 
     def replay(self, past: Iterable[Past]) -> None:
         """Take over suggestions that were made before, in any order."""
-        self._past |= {one.suggestion.number: one for one in past}
+        for one in sorted(past, key=lambda one: one.suggestion.number):
+            self._note(one)
 
     def ask(self) -> Suggestion | None:
         """The next suggestion, from now on running; None when `search.trials` are made or no point is left."""
         if len(self._past) >= self.search.trials:
             return None
-        settings = self._sample()
-        if settings is None:
-            settings = self._untried()
+        settings = self._asked_for() or self._sample() or self._untried()
         if settings is None:
             return None
         suggestion = Suggestion(max(self._past, default=-1) + 1, settings)
-        self._past[suggestion.number] = Past(suggestion)
+        self._note(Past(suggestion))
         return suggestion
 
-    def tell(self, number: int, value: float | None, state: State = "finished") -> None:
+    def tell(self, number: int, value: float | None, state: State = "finished") -> Past:
         """The outcome of a suggestion: finished or pruned with its value, or failed.
 
         A value that is missing or not finite is a failure whatever the state says; a suggestion told again has its
         newest outcome.
+
+        Returns:
+            The suggestion with that outcome.
         """
         usable = value is not None and math.isfinite(value) and state in ("finished", "pruned")
-        self._past[number] = Past(
-            self._past[number].suggestion, state if usable else "failed", value if usable else None
-        )
+        past = Past(self._past[number].suggestion, state if usable else "failed", value if usable else None)
+        self._note(past)
+        return past
+
+    def _note(self, past: Past) -> None:
+        number = past.suggestion.number
+        self._past[number] = past
+        self._known[_key(past.suggestion.settings)] = number
+        place = len(self.warm) + number
+        self._trials[place] = optuna_trial(past, self._axes, place)
+        if self._settled is not None and place < self._settled.count:
+            self._settled = None
+
+    def _asked_for(self) -> dict[str, Any] | None:
+        """The first point of `points_to_evaluate` that was not suggested yet and is possible in this cell."""
+        points = self.search.points_to_evaluate or ()
+        return next((dict(p) for p in points if _key(p) not in self._known and self._makes_trial(p)), None)
 
     def _sample(self) -> dict[str, Any] | None:
         """A new point from the sampler; None if it keeps on repeating itself or violating constraints."""
-        study = self._study()
-        known = {_key(one.suggestion.settings): one for one in self._past.values()}
         sequence = self.search.sampler == "qmc"  # a fixed sequence of points: skip those that are used
-        for _ in range(_MOST_ATTEMPTS + (len(known) if sequence else 0)):
+        study = self._study()
+        for _ in range(_MOST_ATTEMPTS + (len(self._known) if sequence else 0)):
             trial = study.ask(self._axes)
             settings = dict(trial.params)
-            one = known.get(_key(settings))
-            if one is None and self._makes_trial(settings):
-                return settings
+            number = self._known.get(_key(settings))
+            usable = number is None and self._makes_trial(settings)
             if sequence:
                 study.tell(trial, 0.0)
-            elif one is not None and one.state == "finished":
-                study.tell(trial, one.value)  # answered from the trial that has run
-            else:
+            elif number is not None and self._past[number].state == "finished":
+                study.tell(trial, self._past[number].value)  # answered from the trial that has run
+            elif not usable:
                 study.tell(trial, state=TrialState.FAIL)
+            if usable:
+                return settings
         return None
 
     def _study(self) -> optuna.Study:
-        """A fresh Optuna study in which the history has happened."""
-        study = optuna.create_study(direction=self.search.goal, sampler=self._optuna_sampler())
-        past = [self._past[number] for number in sorted(self._past)]
+        """A study in which the history has happened, with a sampler that draws as it did before."""
         match self.search.sampler:
-            case "qmc" | "random":
-                pass  # neither looks at what was drawn before, and of thousands telling it takes seconds each time
+            case "random":  # looks at nothing
+                return self._new_study(OptunaHistory())
+            case "qmc":  # a point of the sequence that was passed over will be again, so it goes on where it stands
+                self._sequence = self._sequence or self._new_study(OptunaHistory())
+                return self._sequence
             case "cmaes":
-                # CMA-ES keeps its state in the trials it made itself, so it has to make them again.
-                for one in past:
-                    study.enqueue_trial(dict(one.suggestion.settings))
-                    trial = study.ask(self._axes)
-                    _ = trial.relative_params  # lazy: this is what makes CMA-ES note the trial's generation
-                    if one.state == "finished":
-                        study.tell(trial, one.value)
-                    elif one.state != "running":
-                        study.tell(trial, state=TrialState.FAIL)
+                return self._remade()
             case _:
-                study.add_trials([self._optuna_trial(one) for one in past])
+                return self._new_study(OptunaHistory(self._trials.values()))
+
+    def _new_study(self, storage: OptunaHistory) -> optuna.Study:
+        return optuna.create_study(storage=storage, sampler=self._optuna_sampler(), direction=self.search.goal)
+
+    def _remade(self) -> optuna.Study:
+        """CMA-ES keeps its state in the trials it made itself, so it has to make them again.
+
+        Those before the first that still runs are made once: neither they nor the sampler's draws for them can change.
+        """
+        done = self._settled = self._settled or _Settled(self._new_study(OptunaHistory()))
+        trials = list(self._trials.values())
+        while done.count < len(trials) and trials[done.count].state != TrialState.RUNNING:
+            self._remake(done.study, trials[done.count])
+            done.count += 1
+        storage = done.study._storage
+        assert isinstance(storage, OptunaHistory)
+        study = optuna.create_study(
+            storage=storage.copy(), sampler=copy.deepcopy(done.study.sampler), direction=self.search.goal
+        )
+        for trial in trials[done.count :]:
+            self._remake(study, trial)
         return study
 
-    def _optuna_trial(self, one: Past) -> optuna.trial.FrozenTrial:
-        states = {
-            "running": TrialState.RUNNING,
-            "finished": TrialState.COMPLETE,
-            "pruned": TrialState.PRUNED,
-            "failed": TrialState.FAIL,
-        }
-        return optuna.trial.create_trial(
-            state=states[one.state],
-            params=dict(one.suggestion.settings),
-            distributions=self._axes,
-            value=one.value if one.state == "finished" else None,
-            intermediate_values={0: one.value} if one.state == "pruned" and one.value is not None else None,
-        )
+    def _remake(self, study: optuna.Study, past: FrozenTrial) -> None:
+        study.enqueue_trial(past.params)
+        trial = study.ask(self._axes)
+        _ = trial.relative_params  # lazy: this is what makes CMA-ES note the trial's generation
+        if past.state == TrialState.COMPLETE:
+            study.tell(trial, past.value)
+        elif past.state != TrialState.RUNNING:
+            study.tell(trial, state=TrialState.FAIL)
 
     def _optuna_sampler(self) -> optuna.samplers.BaseSampler:
         """Samplers that learn draw anew for every suggestion; those that follow a sequence keep one seed."""
@@ -178,7 +225,7 @@ class Sampler:
 
     def _untried(self) -> dict[str, Any] | None:
         """A valid point not suggested yet: any of a listed space, or one of some random draws of a larger one."""
-        known = {_key(one.suggestion.settings) for one in self._past.values()}
+        known = self._known
         if (points := _points(self.search.space)) is None:
             study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=self._stream("untried")))
             points = (dict(study.ask(self._axes).params) for _ in range(_MOST_POINTS // 10))
@@ -194,8 +241,38 @@ class Sampler:
         return True
 
 
-def _key(settings: Mapping[str, Any]) -> tuple[tuple[str, Any], ...]:
+def _key(settings: Mapping[str, Any]) -> Key:
     return tuple(sorted(settings.items()))
+
+
+_STATES: Mapping[State, TrialState] = {
+    "running": TrialState.RUNNING,
+    "finished": TrialState.COMPLETE,
+    "pruned": TrialState.PRUNED,
+    "failed": TrialState.FAIL,
+}
+
+
+def optuna_trial(past: Past, axes: Mapping[str, BaseDistribution], number: int) -> FrozenTrial:
+    """A suggestion as Optuna has it; what a pruned one was worth is its last intermediate value."""
+    return FrozenTrial(
+        number=number,
+        trial_id=number,
+        state=_STATES[past.state],
+        value=past.value if past.state == "finished" else None,
+        params=dict(past.suggestion.settings),
+        distributions=dict(axes),
+        intermediate_values={0: past.value} if past.state == "pruned" and past.value is not None else {},
+        datetime_start=None,
+        datetime_complete=None,
+        user_attrs={},
+        system_attrs={},
+    )
+
+
+def axes_of(space: Mapping[str, list[Any] | Range[int] | Range[float]]) -> dict[str, BaseDistribution]:
+    """The searched fields as Optuna's distributions."""
+    return {name: _distribution(axis) for name, axis in space.items()}
 
 
 def _distribution(axis: list[Any] | Range[int] | Range[float]) -> BaseDistribution:

@@ -25,6 +25,7 @@ from pydantic import (
 from typing_extensions import TypedDict
 
 from hssl_ray.study.metrics import EpochMetric, Goal, Metric
+from hssl_ray.study.problems import shown
 from hssl_ray.trial.checkpoint_files import Best, Retention
 from hssl_ray.trial.config import Method, TrialConfig
 
@@ -32,6 +33,8 @@ STRICT = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 FIELDS: tuple[str, ...] = tuple(name for name in TrialConfig.model_fields if name != "seed")
 """TrialConfig's fields that a study sets; the seed comes from `seeds`."""
+
+STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 Number = TypeVar("Number", int, float)
 SamplerName = Literal["random", "tpe", "gp", "cmaes", "qmc"]
@@ -71,6 +74,18 @@ class Range(BaseModel, Generic[Number]):
         if not math.isfinite(self.high - self.low):
             raise ValueError(f"high: is too far from low = {self.low}, got {self.high}")
         return self
+
+
+def outside(axis: list[Any] | Range[Any], value: Any) -> str | None:
+    """The rule that a value breaks which does not lie on an axis of a search; None where it does."""
+    if isinstance(axis, list):
+        return None if value in axis else f"must be one of search.space's {shown(axis)}"
+    if value is None or not axis.low <= value <= axis.high:
+        return f"must be in search.space's {axis.low} to {axis.high}"
+    step = axis.step or (1 if isinstance(axis.low, int) else None)
+    if step is not None and (Decimal(str(value)) - Decimal(str(axis.low))) % Decimal(str(step)):
+        return f"must be a step of {step} above search.space's low = {axis.low}"
+    return None
 
 
 def _field_type(name: str) -> Any:
@@ -130,10 +145,45 @@ Space = Annotated[
     Field(min_length=1),
 ]
 
+Points = Annotated[
+    list[
+        Annotated[
+            dict[str, Any],
+            _fields("Point", _field_type, tuple(name for name in FIELDS if name != "method")),
+        ]
+    ],
+    Field(min_length=1),
+]
+
+
+class Race(BaseModel):
+    """Seeds that are added only to pairs of cells whose comparison is undecided, and in steps."""
+
+    model_config = STRICT
+
+    start: Annotated[int, Field(ge=2, le=100_000)] = Field(description="Seeds of every cell: 0 to start - 1.")
+    at_most: Annotated[int, Field(ge=3, le=100_000)] = Field(description="Seeds a cell has at the last look.")
+    step: Annotated[int, Field(ge=1, le=100_000)] | None = Field(
+        default=None, description="Seeds added between looks; absent means as many as at the start."
+    )
+
+    @model_validator(mode="after")
+    def _goes_on(self) -> Race:
+        if self.at_most <= self.start:
+            raise ValueError(f"at_most: must be above start = {self.start}, got {self.at_most}")
+        return self
+
+    @property
+    def looks(self) -> tuple[int, ...]:
+        """Seeds of a cell at each look, the last one at_most."""
+        return (*range(self.start, self.at_most, self.step or self.start), self.at_most)
+
+
 Seeds = Annotated[
     Annotated[int, Field(ge=1, le=100_000), Tag("count")]
-    | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1), Tag("list")],
-    Discriminator(lambda value: "list" if isinstance(value, list) else "count"),
+    | Annotated[list[Annotated[int, Field(ge=0, lt=2**31)]], Field(min_length=1), Tag("list")]
+    | Annotated[Race, Tag("race")],
+    Discriminator(lambda value: {list: "list", dict: "race", Race: "race"}.get(type(value), "count")),
 ]
 
 
@@ -148,6 +198,34 @@ class Search(BaseModel):
     goal: Goal = Field(default="maximize", description="Whether more or less of the metric is better.")
     seed: Annotated[int, Field(ge=0, lt=2**31)] = Field(default=0, description="Fixes the sampler's own draws.")
     space: Space = Field(description="For each searched field a list of values, or low and high.")
+    points_to_evaluate: Points | None = Field(
+        default=None, description="Points of the space that are suggested first, in every cell where they are possible."
+    )
+    warm_start: Annotated[str, Field(pattern=STUDY_NAME)] | None = Field(
+        default=None,
+        description="Another study, whose finished trials that fit a cell the sampler knows from the start.",
+    )
+
+    def as_digested(self) -> dict[str, Any]:
+        """What suggestions depend on and the history does not hold; keys of later versions only where they are set."""
+        left_out = {"points_to_evaluate", "warm_start"}
+        return self.model_dump(mode="json", exclude={name for name in left_out if getattr(self, name) is None})
+
+
+class Budget(BaseModel):
+    """What a study may use over all of its runs. Once one is used up no new trial starts; those that run end."""
+
+    model_config = STRICT
+
+    trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Trials that may be started. One that is taken over from another study is free."
+    )
+    hours: Annotated[float, Field(gt=0, allow_inf_nan=False)] | None = Field(
+        default=None, description="Hours of training, added up over trials and attempts."
+    )
+    failed_trials: Annotated[int, Field(ge=1, le=1_000_000)] | None = Field(
+        default=None, description="Trials that may fail or diverge; at this number the study stops."
+    )
 
 
 class EarlyStop(BaseModel):

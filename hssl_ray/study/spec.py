@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -22,11 +22,14 @@ from hssl_ray.study.rules import FREE_TRIALS, MOST_TRIALS, study_faults
 from hssl_ray.study.sections import (
     FIELDS,
     STRICT,
+    STUDY_NAME,
+    Budget,
     Cases,
     Checkpoints,
     Compare,
     EarlyStop,
     Grid,
+    Race,
     Resilience,
     Resources,
     Search,
@@ -35,8 +38,6 @@ from hssl_ray.study.sections import (
 )
 from hssl_ray.study.yaml_source import Loc
 from hssl_ray.trial.config import TrialConfig
-
-STUDY_NAME = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$"
 
 
 @dataclass(frozen=True)
@@ -78,9 +79,14 @@ class Study(BaseModel):
     cases: Cases | None = Field(
         default=None, description="Alternatives, each with values or lists of its own; the grid is run in every one."
     )
-    seeds: Seeds = Field(default=1, description="Replicates of every cell: n for seeds 0 to n - 1, or a list of seeds.")
+    seeds: Seeds = Field(
+        default=1,
+        description="Replicates of every cell: n for seeds 0 to n - 1, a list of seeds, or `start` and `at_most` to "
+        "add seeds where the comparison is undecided.",
+    )
     search: Search | None = Field(default=None, description="Values sampled inside every cell of the grid.")
     early_stop: EarlyStop | None = Field(default=None, description="Stops weak trials early; absent means never.")
+    budget: Budget | None = Field(default=None, description="What all runs together may use; absent means no limit.")
     resources: Resources = Field(default=Resources(), description="What one trial may use.")
     compare: Compare = Field(default=Compare(), description="The question the study answers.")
     checkpoints: Checkpoints = Field(default=Checkpoints(), description="How often trials save themselves.")
@@ -88,7 +94,16 @@ class Study(BaseModel):
 
     @property
     def seed_list(self) -> Sequence[int]:
-        return range(self.seeds) if isinstance(self.seeds, int) else self.seeds
+        """The seeds that every cell has; a race adds more to some."""
+        match self.seeds:
+            case int(count) | Race(start=count):
+                return range(count)
+            case seeds:
+                return seeds
+
+    @property
+    def race(self) -> Race | None:
+        return self.seeds if isinstance(self.seeds, Race) else None
 
     @cached_property
     def axes(self) -> list[dict[str, list[Any]]]:
@@ -105,8 +120,29 @@ class Study(BaseModel):
 
     @property
     def trial_count(self) -> int:
-        """Trials in all, sampled ones counted as if no suggestion were made twice."""
+        """Trials at most: as if no suggestion were made twice, and no pair decided before its last look."""
+        if (race := self.race) is not None and self.cell_count <= MOST_TRIALS:
+            return self.least_trial_count + 2 * len(self.pairs) * (race.at_most - race.start)
+        return self.least_trial_count
+
+    @property
+    def least_trial_count(self) -> int:
+        """Trials if every pair is decided with the seeds at the start."""
         return self.cell_count * len(self.seed_list) * (self.search.trials if self.search else 1)
+
+    @cached_property
+    def pairs(self) -> list[tuple[Cell, Cell]]:
+        """The compared cells that differ in the method alone: baseline and against."""
+        sides: dict[str, dict[tuple[tuple[str, Any], ...], Cell]] = {
+            self.compare.baseline: {},
+            self.compare.against: {},
+        }
+        default = TrialConfig.model_fields["method"].default
+        for cell in self.cells():
+            others = tuple(sorted((name, value) for name, value in cell.settings.items() if name != "method"))
+            sides.get(cell.settings.get("method", default), {})[others] = cell
+        baseline, against = sides[self.compare.baseline], sides[self.compare.against]
+        return [(baseline[others], against[others]) for others in baseline if others in against]
 
     @property
     def datasets(self) -> list[str]:
@@ -117,9 +153,13 @@ class Study(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the resolved study without its resources, which change no result."""
-        left_out = {"resources"} if self.cases else {"resources", "cases"}  # files without cases keep their digest
-        data = {**self.model_dump(mode="json", exclude=left_out), "seeds": list(self.seed_list)}
+        """sha256 of the resolved study without resources and budget, which change no result."""
+        left_out = {"resources", "budget"} if self.cases else {"resources", "budget", "cases"}
+        data = self.model_dump(mode="json", exclude=left_out)  # without cases, because files without keep their digest
+        if self.search is not None:
+            data["search"] = self.search.as_digested()
+        if self.race is None:
+            data["seeds"] = list(self.seed_list)
         return hashlib.sha256(json.dumps(data, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
     def cells(self) -> list[Cell]:
@@ -135,6 +175,16 @@ class Study(BaseModel):
         if self.search is None:
             for cell in self.cells():
                 yield from self._replicates(cell, cell.settings, cell.name)
+
+    def raced(self) -> Iterator[PlannedTrial]:
+        """The trials that a race may add to those planned; none without one."""
+        if (race := self.race) is not None:
+            for cell in itertools.chain.from_iterable(self.pairs):
+                yield from self.replicates(cell, range(race.start, race.at_most))
+
+    def replicates(self, cell: Cell, seeds: Iterable[int]) -> list[PlannedTrial]:
+        """The trials of a cell with these seeds; a race adds them."""
+        return list(self._replicates(cell, cell.settings, cell.name, seeds))
 
     def sampled(self, cell: Cell, number: int, values: Mapping[str, Any]) -> list[PlannedTrial]:
         """The trials of one suggestion of the search in a cell: the same values with every seed.
@@ -152,8 +202,10 @@ class Study(BaseModel):
         parts += [f"{name}={_written(value)}" for name, value in point.items() if name not in named]
         return Cell("-".join(parts), settings, case)
 
-    def _replicates(self, cell: Cell, settings: Mapping[str, Any], name: str) -> Iterator[PlannedTrial]:
-        for seed in self.seed_list:
+    def _replicates(
+        self, cell: Cell, settings: Mapping[str, Any], name: str, seeds: Iterable[int] | None = None
+    ) -> Iterator[PlannedTrial]:
+        for seed in self.seed_list if seeds is None else seeds:
             config = TrialConfig(**settings, seed=seed)
             yield PlannedTrial(config.trial_id, config, cell.name, f"{name}-s{seed}")
 
@@ -200,10 +252,11 @@ def _known_keys() -> dict[Loc, tuple[str, ...]]:
     """The keys of every mapping of a study file, for suggestions."""
     keys: dict[Loc, tuple[str, ...]] = {(): (*Study.model_fields, "extends")}
     sections: dict[str, type[BaseModel]] = {"search": Search, "early_stop": EarlyStop, "resources": Resources}
-    sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience}
+    sections |= {"compare": Compare, "checkpoints": Checkpoints, "resilience": Resilience, "budget": Budget}
+    sections["seeds"] = Race
     keys |= {(name,): tuple(model.model_fields) for name, model in sections.items()}
     keys |= {("base",): FIELDS, ("grid",): FIELDS, ("cases",): FIELDS}
-    keys["search", "space"] = tuple(name for name in FIELDS if name != "method")
+    keys["search", "space"] = keys["search", "points_to_evaluate"] = tuple(name for name in FIELDS if name != "method")
     return keys
 
 

@@ -22,6 +22,7 @@ from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
 from hssl_ray.study.retries import NO_RETRIES, seconds_to_retry
 from hssl_ray.study.sections import Resilience
 from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.spending import Spending
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
 
 log = logging.getLogger(__name__)
@@ -85,6 +86,7 @@ class Sweep:
         early_stop: by cell, holding what earlier runs reported; empty where nothing is stopped early.
         resilience: which failed attempts are followed by another one, and when.
         clock: seconds that only grow.
+        spending: says when the budget is used up; None where there is none.
     """
 
     def __init__(
@@ -97,6 +99,7 @@ class Sweep:
         early_stop: Mapping[str, Asha] | None = None,
         resilience: Resilience = NO_RETRIES,
         clock: Callable[[], float] = time.monotonic,
+        spending: Spending | None = None,
     ) -> None:
         self._ledger = ledger
         self._observers = observers
@@ -104,6 +107,7 @@ class Sweep:
         self._early_stop = early_stop or {}
         self._resilience = resilience
         self._clock = clock
+        self._spending = spending
         self._trials = {trial.trial_id: trial for trial in trials}
         self._queue = deque(self._trials.values())
         self._again: deque[Assignment] = deque()  # at once
@@ -117,6 +121,8 @@ class Sweep:
         self._ahead: Assignment | Wait | None = None
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
+        self.stopped: str | None = None
+        """Why no more trials are handed out, if the budget is used up."""
 
     # ---- what is left
 
@@ -132,10 +138,10 @@ class Sweep:
                 return self._hand(due)
             if self._queue:
                 trial = self._queue.popleft()
-                if not self._settle(trial):
+                if not self._settle(trial) and self._affordable(trial):
                     return self._hand(Assignment(trial, self._ledger.history.attempts.get(trial.trial_id, 0) + 1))
                 continue
-            suggestion = None if self._search is None else self._search.ask()
+            suggestion = self._search.ask() if self._search is not None and self._affordable() else None
             if suggestion is not None:
                 self._add(suggestion)
                 continue
@@ -175,15 +181,35 @@ class Sweep:
         if known is not None and self._is_done(known):
             self._close(trial.trial_id, known)
             return True
-        shared = shared_outcome(self._ledger.home, trial.trial_id)
-        if shared is None:
+        found = shared_outcome(self._ledger.home, trial.trial_id) or self._stopped_before(trial)
+        if found is None:
             return False
-        self._observers.trial_started(trial, shared.attempt)
+        self._observers.trial_started(trial, found.attempt)
         for record in self._records(trial.trial_id):
             self._observers.trial_reported(trial, record)
-        self._ledger.ended(trial.trial_id, shared)
-        self._observers.trial_ended(trial, shared)
-        self._close(trial.trial_id, shared)
+        self._ledger.ended(trial.trial_id, found)
+        self._observers.trial_ended(trial, found)
+        self._close(trial.trial_id, found)
+        return True
+
+    def _stopped_before(self, trial: PlannedTrial) -> Outcome | None:
+        """The outcome of a trial that a rung stopped just when the driver went."""
+        rungs = self._early_stop.get(trial.cell)
+        if rungs is None or trial.trial_id not in rungs.stopped:
+            return None
+        records = self._records(trial.trial_id)
+        reason = f"pruned: stopped early after epoch {records[-1].epoch}"
+        attempt = self._ledger.history.attempts.get(trial.trial_id, 1)
+        return Outcome("pruned", reason, last_metrics(records), attempt)
+
+    def _affordable(self, trial: PlannedTrial | None = None) -> bool:
+        """Whether the budget lets a trial start, one that is still to be suggested if none is named."""
+        if self._spending is not None:
+            now = time.monotonic()
+            running = sum(now - one.since for one in self._running.values())
+            refusal = self._spending.refusal(None if trial is None else trial.trial_id, running)
+            self.stopped = refusal or self.stopped
+            return refusal is None
         return True
 
     def _is_done(self, outcome: Outcome) -> bool:
@@ -193,6 +219,8 @@ class Sweep:
 
     def _close(self, trial_id: str, outcome: Outcome) -> None:
         self._settled.add(trial_id)
+        if self._spending is not None:
+            self._spending.closed(trial_id, outcome)
         if self._search is not None:
             self._search.tell(trial_id, outcome)
 

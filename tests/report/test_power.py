@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from hssl_ray.report.power import POWER, power, seeds_needed
-from hssl_ray.report.statistics import Difference, paired_difference
 from hssl_ray.study import power as plan_power
+from hssl_ray.study.statistics import Difference, paired_difference
 
 
 def observed(std: float, estimate: float = 0.0) -> Difference:

@@ -345,7 +345,7 @@ OVERRIDES = {
     "wrong type": ("base.epochs=three", "1:13: base.epochs", 'must be a whole number, got "three"'),
     "wrong type inside a list": ("grid.width=[1, no]", "1:16: grid.width[1]", 'must be a number, got "no"'),
     "broken YAML": ("grid.width=[1", "1:14: grid.width", "not YAML"),
-    "below a value": ("seeds.first=3", "1:1: seeds", "must be a whole number"),
+    "below a value": ("study.first=3", "1:1: study", "must be text"),
     "extends": ("extends=other.yaml", "1:1: extends", "can stand in a file alone"),
     "rule between fields": ("base.base_size=4", "1:16: base.base_size", "must be from 1 to |G| - 1 = 3"),
     "strange characters": ("base.\x1b[31m=3", "1:1: ", "must be KEY=VALUE"),

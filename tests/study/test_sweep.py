@@ -333,6 +333,27 @@ def test_a_restart_forgets_no_rung(tmp_path: Path) -> None:
     assert engine.ran == []
 
 
+@pytest.mark.parametrize(("loss", "epochs", "stopped"), [(99.0, 1, True), (0.001, 1, False), (99.0, 3, False)])
+def test_a_decision_that_died_with_the_driver_is_taken_by_the_next(
+    tmp_path: Path, loss: float, epochs: int, stopped: bool
+) -> None:
+    """The journal holds the report at a rung, and no end. A trial that trained on has been let through."""
+    early_stop = {"grace_epochs": 1, "reduction_factor": 2, "metric": "train/loss", "goal": "minimize"}
+    asked = study(seeds=2, epochs=9, early_stop=early_stop)
+    run(study(seeds=1, epochs=9, early_stop=early_stop), tmp_path, LoopEngine())
+    cut = trial(1, epochs=9)
+    with Ledger.open(tmp_path, "fake") as ledger:
+        ledger.started(cut, 1)
+    with Journal(trial_folder(tmp_path, cut.trial_id) / JOURNAL) as journal:
+        for epoch in range(1, epochs + 1):
+            journal.append(Record(epoch, {"epoch": float(epoch), "train/loss": loss}))
+    engine, diary = LoopEngine(), Diary()
+    counts = run(asked, tmp_path, engine, diary)
+    assert engine.ran == ([] if stopped else [(cut.trial_id, 2)])
+    assert counts == ({"finished": 1, "pruned": 1} if stopped else {"finished": 2})
+    assert diary.of("ended") == [(cut.trial_id, "pruned" if stopped else "finished")]
+
+
 def test_a_pruned_trial_is_wanted_whole_without_early_stop(tmp_path: Path) -> None:
     one = trial()
     with Ledger.open(tmp_path, "s") as ledger:
@@ -459,6 +480,18 @@ def test_a_suggestion_is_worth_the_mean_of_its_seeds(
         assert told == []
         search.tell(first.trial_id, Outcome("finished", metrics={"train/loss": 0.2}))
         assert told == [(0, *expected)]
+
+
+def test_a_suggestion_cut_short_by_another_trial_is_told_what_its_retry_reaches(tmp_path: Path) -> None:
+    with Ledger.open(tmp_path, "fake") as ledger:
+        search = SampledTrials(searched(), ledger)
+        first, second = search.ask() or ()
+        search.tell(first.trial_id, Outcome("killed", "interrupted: a neighbour took the memory"))
+        search.tell(second.trial_id, Outcome("finished", metrics={"train/loss": 0.4}))
+        search.tell(first.trial_id, Outcome("finished", metrics={"train/loss": 0.2}))
+        search.close()
+        (sampler,) = search._samplers
+        assert sampler._past[0].value == pytest.approx(0.3)
 
 
 def test_a_trial_cut_short_by_another_one_is_handed_out_again_and_keeps_its_retries(tmp_path: Path) -> None:

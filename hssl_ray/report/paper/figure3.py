@@ -13,7 +13,7 @@ from hssl_ray.report.comparison import Cell, Gap, Question
 from hssl_ray.report.paper.printed import BASE_SETTINGS, RowKey, departures
 from hssl_ray.report.paper.readings import FIELDS, Role, TableError, fields_of
 from hssl_ray.report.paper.selection import Chosen, Query, Trial, as_yaml, choose, has_value, trials_of
-from hssl_ray.report.statistics import Interval
+from hssl_ray.study.statistics import Interval
 from hssl_ray.trial.config import TrialConfig
 
 Axis = Literal["base_size", "max_distance"]

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from hssl_ray.data.catalog import CATALOG
 from hssl_ray.report.paper.readings import concerns
-from hssl_ray.report.statistics import Summary
+from hssl_ray.study.statistics import Summary
 from hssl_ray.trial.config import PAIRS
 
 RUNS = 3  # "mean ± std over 3 runs"

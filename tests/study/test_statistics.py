@@ -13,7 +13,7 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 from statsmodels.stats.weightstats import ttost_ind, ttost_paired
 
-from hssl_ray.report.statistics import (
+from hssl_ray.study.statistics import (
     Difference,
     Summary,
     holm,
