@@ -36,7 +36,8 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
     # Imported here: MLflow takes two seconds.
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
-    from hssl_ray.study.ledger import StudyLocked, running_driver
+    from hssl_ray.study.lease import StudyLocked
+    from hssl_ray.study.ledger import running_driver
     from hssl_ray.study.run import studies_run
     from hssl_ray.study.spec import load_study
     from hssl_ray.study.tracked import Provenance
@@ -97,18 +98,18 @@ def _as_planned(name: str, history: History) -> Study:
     """The study as its last run read it, whatever became of its file.
 
     Raises:
-        LedgerError: another version ran it, whose study files this one does not read.
+        NewerFormat: another version ran it, whose study files this one does not read.
     """
     from pydantic import ValidationError
 
-    from hssl_ray.study.ledger import LedgerError
     from hssl_ray.study.spec import Study
+    from hssl_ray.trial.durable import NewerFormat
 
     try:
         return Study.model_validate_json(json.dumps(history.study))
     except ValidationError as error:
         first = str(error).splitlines()[1]
-        raise LedgerError(
+        raise NewerFormat(
             f"study {name}: another version of hssl-ray ran it, and this one cannot read its plan ({first}); "
             "run it again to plan it anew"
         ) from error

@@ -20,7 +20,7 @@ from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem
 
 from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
-from hssl_ray.study.tracked import redact
+from hssl_ray.study.redaction import redact
 from hssl_ray.trial.durable import check_format, decode, encode
 
 log = logging.getLogger(__name__)

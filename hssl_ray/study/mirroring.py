@@ -25,8 +25,8 @@ from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER, OUTCOME, Outcome, running_driver
 from hssl_ray.study.mirror import Index, Mirror, Stored, content_of
 from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
+from hssl_ray.study.redaction import redact
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.tracked import redact
 from hssl_ray.trial.checkpoint_files import FILES, MANIFEST, committed
 from hssl_ray.trial.durable import iterate_log, read_json, write_whole
 from hssl_ray.trial.journal import JOURNAL, Record

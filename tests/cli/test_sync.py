@@ -8,8 +8,10 @@ from typer.testing import CliRunner
 
 from hssl_ray.cli import app
 from hssl_ray.cli.sync import _as_planned
-from hssl_ray.study.ledger import History, Ledger, LedgerError, StudyLocked
+from hssl_ray.study.lease import StudyLocked
+from hssl_ray.study.ledger import History, Ledger
 from hssl_ray.study.spec import load_study
+from hssl_ray.trial.durable import NewerFormat
 
 ROOT = Path(__file__).parents[2]
 STUDIES = sorted((ROOT / "studies").rglob("*.yaml"))
@@ -30,7 +32,7 @@ def test_every_study_is_read_back_from_its_ledger_as_it_was(path: Path) -> None:
 
 
 def test_a_plan_of_another_version_is_named() -> None:
-    with pytest.raises(LedgerError, match="another version of hssl-ray ran it"):
+    with pytest.raises(NewerFormat, match="another version of hssl-ray ran it"):
         _as_planned("old", History(study={"study": "old", "axes": {}}))
 
 

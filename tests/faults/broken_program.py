@@ -18,7 +18,7 @@ import torch
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.trial import train as training
-from hssl_ray.trial.checkpoint import latest_valid
+from hssl_ray.trial.checkpoint_files import Retention, latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import StepLosses, Task
@@ -34,7 +34,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: int,
+    keep: Retention,
     beat: Callable[[], None],
 ) -> None:
     """Trains, and measures nothing but the loss. Every step of a rank is a line in `steps-<rank>`: the time and pid."""

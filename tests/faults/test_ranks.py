@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.trial.checkpoint import latest_valid
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.train import train_trial

@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.faults.table import Table
 from tests.faults.test_checkpoints import Canary
 from tests.study.engine_programs import SECONDS, epochs_trained, trial
-from tests.study.test_ray_engine import MARK, Driver, environment, processes, wait_until
+from tests.study.ray_cluster import MARK, Driver, environment, is_agent, processes, wait_until
 
 pytestmark = pytest.mark.faults
 SEEDS, EPOCHS = 6, 5
@@ -51,15 +52,15 @@ def spoil(engine: Path, canary: Path, draw: random.Random) -> int:
 def test_f6_f7_spoilt_state_of_tune_loses_no_trial_and_runs_nothing(tmp_path: Path, seed: int, figures: Table) -> None:
     driver = Driver(tmp_path / "home", environment(**{SECONDS: "0.2", "TUNE_GLOBAL_CHECKPOINT_S": "0"}))
     engine, canary = driver.home / "studies/fake/engine", tmp_path / "canary"
-    asked = {"seeds": SEEDS, "epochs": EPOCHS}
+    asked: dict[str, Any] = {"seeds": SEEDS, "epochs": EPOCHS}
     process = driver.start(**asked)
     wait_until(lambda: len(driver.history().outcomes) >= 2 or process.poll() is not None, 200, "two trials have ended")
     process.kill()
     process.communicate()
     left = processes(driver.environment[MARK])
-    wait_until(lambda: not any(Path(f"/proc/{one}/stat").exists() for one in left if not _agent(one)), 60, "it ends")
+    wait_until(lambda: not any(Path(f"/proc/{one}/stat").exists() for one in left if not is_agent(one)), 60, "it ends")
     for one in left:
-        if _agent(one):
+        if is_agent(one):
             os.kill(one, signal.SIGKILL)
     before = len(driver.history().outcomes)
     assert before < SEEDS
@@ -78,13 +79,6 @@ def test_f6_f7_spoilt_state_of_tune_loses_no_trial_and_runs_nothing(tmp_path: Pa
     assert lost == 0
     assert repeated <= 2 * 2  # of the two that ran when the driver died, what came after their last checkpoint
     assert not canary.exists()
-
-
-def _agent(process: int) -> bool:
-    try:
-        return b"Agent" in Path(f"/proc/{process}/cmdline").read_bytes()
-    except (FileNotFoundError, ProcessLookupError):
-        return False
 
 
 @pytest.mark.parametrize("said", ["/", "", ".", "{tmp}", "{tmp}/other", "{tmp}/hssl-ray-", "{tmp}/hssl-ray-../other"])
