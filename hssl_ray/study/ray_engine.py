@@ -23,6 +23,7 @@ from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.garbage import collected
+from hssl_ray.study.lean_workers import enter_quickly, inherited_variables
 from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_machines import living_nodes
@@ -63,6 +64,7 @@ class RayEngine:
             ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, or it can never hold one trial.
         """
         scratch = options.scratch
+        own = not os.environ.get("RAY_ADDRESS")
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
         with self._cluster(scratch, resources) as dashboard:
@@ -71,7 +73,10 @@ class RayEngine:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
-            with contextlib.nullcontext() if self._samples is None else exported(self._samples):
+            with (
+                inherited_variables() if own else contextlib.nullcontext(),
+                contextlib.nullcontext() if self._samples is None else exported(self._samples),
+            ):
                 tune_sweep(sweep, self._program, resources, options)
         _remove_leftovers(scratch)
 
@@ -93,6 +98,7 @@ class RayEngine:
                 temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
                 (scratch / "head").write_text(temporary)
                 stack.enter_context(own_address(os.environ))
+                enter_quickly()
                 if resources.workers == 1:
                     stack.enter_context(preloading(os.environ, [TUNE_LOOP, *self._program.modules]))
                 threading.Thread(target=_load_tune, name="hssl-tune").start()

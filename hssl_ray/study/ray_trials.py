@@ -11,11 +11,12 @@ import threading
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 import ray
 from ray import tune
-from ray.util.queue import Empty, Queue
+from ray.util import get_node_ip_address
 
 from hssl_ray.study.attempt import Decision, Ending, run_attempt
 from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
@@ -23,6 +24,7 @@ from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.placement import workers_now
 from hssl_ray.study.ray_machines import living_nodes
+from hssl_ray.study.record_line import RecordLine, Sender
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
@@ -78,20 +80,20 @@ def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialO
     """A trial with several workers: starts them and passes on what the first one reports."""
     # Here, because trials with one worker never use it.
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    from hssl_ray.study.group_trainer import GroupTrainer
     from hssl_ray.study.rank_group import ProcessGroup
 
     batch_size = TrialConfig.model_validate_json(settings["config"]).batch_size
-    records = Queue(actor_options={"num_cpus": 0})
-    trainer = DataParallelTrainer(
+    records = RecordLine(str(get_node_ip_address()))  # type: ignore[no-untyped-call]
+    trainer = GroupTrainer(
         _rank,  # what the first rank returns is read below
         train_loop_config={
             "settings": settings,
             "program": program,
             "options": options,
             "resources": resources,
-            "records": records,
+            "records": records.sender,
         },
         backend_config=ProcessGroup(resources.gpus_per_worker > 0, options.hang_seconds),
         scaling_config=ScalingConfig(
@@ -152,7 +154,7 @@ def _rank(loop: dict[str, Any]) -> str | None:
 
     program: TrialProgram = loop["program"]
     options: TrialOptions = loop["options"]
-    records: Any = loop["records"]
+    records: Sender = loop["records"]
     resources: Resources = loop["resources"]
     _set_threads(resources)
     if resources.gpus_per_worker:
