@@ -24,12 +24,16 @@ from hssl_ray.study.tune_bridge import TuneBridge
 log = logging.getLogger(__name__)
 
 HEAD = "node:__internal_head__"
+LAP = 500
+"""Trials of one loop. Tune keeps every trial it ever had, 37 KB each, and looks through all of them at every turn; what
+a loop kept goes when it ends. Between two loops slots wait for the last trial, and for new processes.
+"""
 
 
 def tune_sweep(
     sweep: Sweep, program: TrialProgram, resources: Resources, options: TrialOptions, concurrency: int
 ) -> None:
-    """Run Tune's loop until the sweep has nothing left.
+    """Run Tune's loop, lap after lap of so many trials, until the sweep has nothing left.
 
     The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took the
     memory has failed; the others were cut short and go on in the next loop.
@@ -44,7 +48,8 @@ def tune_sweep(
             log.warning("Tune's loop broke and is started again: %s", str(error).partition("\n")[0])
         else:
             sweep.end_if_interrupted()
-            return
+            if not sweep.has_work():
+                return
 
 
 def _loop(
@@ -99,24 +104,28 @@ def _name(trial: Any) -> str:
 
 
 class _Searcher(Searcher):
-    """Hands Tune what the sweep hands out, at most `limit` at a time."""
+    """Hands Tune what the sweep hands out, at most `limit` at a time and a lap's worth in all."""
 
     def __init__(self, sweep: Sweep, limit: int) -> None:
         super().__init__()
         self._sweep = sweep
         self._limit = limit
         self._open: set[str] = set()
+        self._left = LAP
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if not self._left:
+            return Searcher.FINISHED  # type: ignore[return-value]  # a string, in spite of its signature
         if len(self._open) >= self._limit:
             return None
         match self._sweep.next():
             case None:
-                return Searcher.FINISHED  # type: ignore[return-value]  # a string, in spite of its signature
+                return Searcher.FINISHED  # type: ignore[return-value]
             case Wait():
                 return None
             case Assignment(trial, attempt):
                 self._open.add(trial_id)
+                self._left -= 1
                 config = json.dumps(trial.config.model_dump(mode="json"))
                 return {"trial_id": trial.trial_id, "attempt": attempt, "config": config}
 
