@@ -15,13 +15,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import torch
+from torch import Tensor
 
-from hssl_ray.method.networks import build_network
+from hssl_ray.method.networks import Network, build_network
 from hssl_ray.study.spec import load_study
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
+from hssl_ray.trial.data import Images, TrialData, open_trial_data, training_batches
 from hssl_ray.trial.equivariance import equivariance_errors
-from hssl_ray.trial.evaluate import EQUIVARIANCE_IMAGES, representations
+from hssl_ray.trial.evaluate import EQUIVARIANCE_IMAGES, Representations, readable_map, representations
 from hssl_ray.trial.optim import build_optimizer
 from hssl_ray.trial.pairs import pair_metrics
 from hssl_ray.trial.precision import autocast
@@ -44,6 +45,12 @@ def train_epoch(task: Task, data: TrialData, optimizer: torch.optim.Optimizer) -
         optimizer.step()
 
 
+def with_maps(network: Network, images: Images) -> tuple[Representations, Tensor]:
+    """What the network makes of all images, and the maps that the ridge probe reads."""
+    maps: list[Tensor] = []
+    return representations(network, images, ALONE, lambda z, _: maps.append(readable_map(z))), torch.cat(maps)
+
+
 def parts(task: Task, data: TrialData) -> Iterator[tuple[str, str, Callable[[], object]]]:
     """Name, when it is measured, and what to run."""
     network, config = task.network, task.config
@@ -51,15 +58,14 @@ def parts(task: Task, data: TrialData) -> Iterator[tuple[str, str, Callable[[], 
     yield "a training epoch", "", lambda: train_epoch(task, data, optimizer)
     few = data.test.take(torch.arange(EQUIVARIANCE_IMAGES)).images
     with torch.no_grad(), autocast(config, data.test.device):
-        test = representations(network, data.test, ALONE, with_maps=True)
-        train = representations(network, data.train, ALONE, with_maps=True)
+        test, test_maps = with_maps(network, data.test)
+        train, train_maps = with_maps(network, data.train)
         yield "test images", "every epoch", lambda: representations(network, data.test, ALONE)
-        yield "training images", "last", lambda: representations(network, data.train, ALONE, with_maps=True)
+        yield "training images", "last", lambda: with_maps(network, data.train)
     yield "equivariance", "every epoch", lambda: equivariance_errors(network, few, every_stage=False)
     yield "equivariance, all", "1, 2, 4, ...", lambda: equivariance_errors(network, few, every_stage=True)
     yield "pairs", "every epoch", lambda: pair_metrics(task, data.test, ALONE)
-    assert train.maps is not None and test.maps is not None
-    maps = (train.maps, train.labels, test.maps, test.labels, config.data.classes)
+    maps = (train_maps, train.labels, test_maps, test.labels, config.data.classes)
     features = (train.features, train.labels, test.features, test.labels, config.data.classes)
     yield "probe/ridge_top1", "last", lambda: ridge_top1(*features)
     yield "probe/map_ridge_top1", "last", lambda: ridge_top1(*maps)

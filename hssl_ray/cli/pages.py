@@ -15,7 +15,7 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.data.files import replacing
 from hssl_ray.data.manifest import parquet_directory, read_manifest
 from hssl_ray.report.compare import compare
-from hssl_ray.report.page import StudyInfo, render
+from hssl_ray.report.page import StudyInfo, drawn_cells, render
 from hssl_ray.study.layout import study_folder
 from hssl_ray.study.results import history_table
 
@@ -62,8 +62,9 @@ def write_page(
     )
     comparison = compare(reading.results, question_of(reading.study))
     target = output or page_path(home, name)
+    history = history_table(home, name, drawn_cells(comparison))
     with replacing(target) as partial:
-        partial.write_text(render(comparison, reading.results, history_table(home, name), info), encoding="utf-8")
+        partial.write_text(render(comparison, reading.results, history, info), encoding="utf-8")
     return target
 
 

@@ -56,12 +56,17 @@ class Section:
     figures: tuple[Markup, ...]
 
 
+def drawn_cells(comparison: Comparison) -> set[str]:
+    """The cells whose training curves a page shows."""
+    return {cell.name for pair in comparison.pairs[:DRAWN] for cell in pair.cells}
+
+
 def render(comparison: Comparison, results: pa.Table, history: pa.Table, info: StudyInfo) -> str:
     """The page as one string of HTML.
 
     Args:
         results: one row per trial, as `compare` reads it.
-        history: one row per trial, epoch and metric; may be empty.
+        history: one row per trial, epoch and metric; may be empty. That of `drawn_cells` is all that is shown.
     """
     page = environment().get_template("page.html.j2")
     answered = sum(pair.answer is not None for pair in comparison.pairs)

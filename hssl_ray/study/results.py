@@ -73,10 +73,16 @@ def table_of(history: History, home: Path, study: str) -> pa.Table:
     return table
 
 
-def history_table(home: Path, study: str) -> pa.Table:
-    """One row per trial, epoch and metric: trial_id, cell, method, seed, epoch, metric, value."""
+def history_table(home: Path, study: str, cells: Collection[str] | None = None) -> pa.Table:
+    """One row per trial, epoch and metric: trial_id, cell, method, seed, epoch, metric, value.
+
+    Args:
+        cells: the only ones wanted; None for all. Every trial's journal has to be read.
+    """
     columns: dict[str, list[Any]] = {name: [] for name in HISTORY_SCHEMA.names}
-    for trial in read_history(home, study).trials().values():
+    for trial in read_history(home, study, metrics=()).trials().values():
+        if cells is not None and trial.cell not in cells:
+            continue
         for record in _records(home, trial):
             count = len(record.metrics)
             columns["trial_id"] += [trial.trial_id] * count

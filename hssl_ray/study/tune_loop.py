@@ -33,10 +33,14 @@ log = logging.getLogger(__name__)
 HEAD = "node:__internal_head__"
 SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
 LOOK_SECONDS = 1.0
+LAP = 500
+"""Trials of one loop. Tune keeps every trial it ever had, 37 KB each, and looks through all of them at every turn; what
+a loop kept goes when it ends. Between two loops slots wait for the last trial, and for new processes.
+"""
 
 
 def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, options: TrialOptions) -> None:
-    """Run Tune's loop until the sweep has nothing left.
+    """Run Tune's loop, lap after lap of so many trials, until the sweep has nothing left.
 
     The loop breaks when Ray kills a trial's process for memory: Tune expects other errors only. The trial that took the
     memory has failed; the others were cut short and go on in the next loop.
@@ -53,7 +57,8 @@ def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, option
             log.warning("Tune's loop broke and is started again: %s", str(error).partition("\n")[0])
         else:
             sweep.end_if_interrupted()
-            return
+            if not sweep.has_work():
+                return
 
 
 def _loop(
@@ -127,24 +132,28 @@ class _Room:
 
 
 class _Searcher(Searcher):
-    """Hands Tune what the sweep hands out, as long as there is room."""
+    """Hands Tune what the sweep hands out, as long as there is room, and a lap's worth in all."""
 
     def __init__(self, sweep: Sweep, room: _Room) -> None:
         super().__init__()
         self._sweep = sweep
         self._room = room
         self._open: set[str] = set()
+        self._left = LAP
 
     def suggest(self, trial_id: str) -> dict[str, Any] | None:
+        if not self._left:
+            return Searcher.FINISHED  # type: ignore[return-value]  # a string, in spite of its signature
         if len(self._open) >= self._room.trials() and self._sweep.interrupted is None:
             return None
         match self._sweep.next():
             case None:
-                return Searcher.FINISHED  # type: ignore[return-value]  # a string, in spite of its signature
+                return Searcher.FINISHED  # type: ignore[return-value]
             case Wait():
                 return None
             case Assignment(trial, attempt):
                 self._open.add(trial_id)
+                self._left -= 1
                 config = json.dumps(trial.config.model_dump(mode="json"))
                 return {"trial_id": trial.trial_id, "attempt": attempt, "config": config}
 

@@ -5,7 +5,7 @@ N images, C channels, G lifted axis, H x W cells, D features.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import torch
@@ -22,7 +22,7 @@ from hssl_ray.trial.pairs import pair_metrics
 from hssl_ray.trial.precision import autocast
 from hssl_ray.trial.probes import knn_top1, linear_top1, top1
 from hssl_ray.trial.ranks import Ranks
-from hssl_ray.trial.ridge import Ridge, ridge_top1
+from hssl_ray.trial.ridge import Ridge, RidgeMoments, ridge_top1
 from hssl_ray.trial.task import VIEWS, Task
 
 EVALUATION_BATCH = 1024
@@ -30,6 +30,8 @@ EVALUATION_NUMBERS = {"cpu": 2**23, "cuda": 2**28}
 """Numbers of the largest feature map in a batch. A processor is as fast on few images, and holds less; a GPU is not."""
 EQUIVARIANCE_IMAGES = 32
 LARGEST_MAP = 8192  # numbers of a map that the ridge probe reads: those of the paper's MNIST network
+HELD_MAPS = 2**26
+"""Bytes of maps that are held for the ridge probe. A training set with more goes through the network a second time."""
 
 
 @dataclass
@@ -42,14 +44,6 @@ class Representations:
     """The probe's, (N, K), float32."""
     labels: Tensor
     """(N,)."""
-    maps: Tensor | None
-    """If asked for, the maximum of z over the lifted axis, flattened, (N, C*H*W), in z's own type."""
-
-    def give_maps(self) -> Tensor:
-        """The maps, which are then the caller's alone: of a whole training set they are large."""
-        assert self.maps is not None
-        maps, self.maps = self.maps, None
-        return maps
 
 
 @torch.no_grad()
@@ -74,8 +68,10 @@ def evaluate(
     network, config = task.network, task.config
     last = epoch == config.epochs
     probes = _fit_probes(task, data, ranks, beat) if last else None
+    map_logits = _Rows(data.test.share(ranks))
     with autocast(config, data.test.device):
-        test = representations(network, data.test, ranks, with_maps=last, beat=beat)
+        reads = None if probes is None else lambda z, _: map_logits.add(probes.of_maps.logits(readable_map(z)))
+        test = representations(network, data.test, ranks, reads, beat)
     errors = equivariance_errors(network, _first_images(data.test), every_stage=last or epoch.bit_count() == 1)
     on_map, pooled = relative(error for error in errors if error.stage == errors[-1].stage)
     metrics = {
@@ -90,7 +86,7 @@ def evaluate(
     if config.method in VIEWS:
         metrics |= pair_metrics(task, data.test, ranks)
     if probes is not None:
-        metrics |= probes.top1(test, beat)
+        metrics |= probes.top1(test, data.test.woven(ranks.gather(map_logits.take()), ranks), beat)
     return metrics
 
 
@@ -99,28 +95,33 @@ def representations(
     network: Network,
     images: Images,
     ranks: Ranks,
-    *,
-    with_maps: bool = False,
+    reads: Callable[[Tensor, Tensor], None] | None = None,
     beat: Callable[[], None] = lambda: None,
 ) -> Representations:
-    """What the network makes of all images. The network is put into evaluation mode."""
-    network.eval()
+    """What the network makes of all images. The network is put into evaluation mode.
+
+    Args:
+        reads: given z and the labels of every batch of this rank's share.
+        beat: called after every batch.
+    """
     mine = images.share(ranks)
-    features, logits, labels, maps = _Rows(mine), _Rows(mine), _Rows(mine), _Rows(mine)
-    size = evaluation_batch(network.architecture, images.grid, images.device)
-    for batch in images.in_order(size, ranks):
-        z = network.backbone(batch.images)
+    features, logits, labels = _Rows(mine), _Rows(mine), _Rows(mine)
+    for z, of_batch in _maps(network, images, ranks):
         features.add(network.features(z).float())
         logits.add(network.probe(z).float())
-        labels.add(batch.labels)
-        if with_maps:
-            maps.add(readable_map(z))
+        labels.add(of_batch)
+        if reads is not None:
+            reads(z, of_batch)
         beat()
+    return Representations(*(images.woven(ranks.gather(rows.take()), ranks) for rows in (features, logits, labels)))
 
-    def whole(rows: _Rows) -> Tensor:
-        return images.woven(ranks.gather(rows.take()), ranks)
 
-    return Representations(whole(features), whole(logits), whole(labels), whole(maps) if with_maps else None)
+@torch.no_grad()
+def _maps(network: Network, images: Images, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
+    """z and labels of this rank's share of all images, batch by batch. The network is put into evaluation mode."""
+    network.eval()
+    for batch in images.in_order(evaluation_batch(network.architecture, images.grid, images.device), ranks):
+        yield network.backbone(batch.images), batch.labels
 
 
 class _Rows:
@@ -169,31 +170,43 @@ class _Probes:
     of_maps: Ridge
     classes: int
 
-    def top1(self, test: Representations, beat: Callable[[], None]) -> dict[str, float]:
+    def top1(self, test: Representations, map_logits: Tensor, beat: Callable[[], None]) -> dict[str, float]:
         of_features = (self.train.features, self.train.labels, test.features, test.labels, self.classes)
-        probes: dict[str, Callable[[], float]] = {
-            "probe/ridge_top1": lambda: ridge_top1(*of_features),
-            "probe/map_ridge_top1": lambda: self.of_maps.top1(test.give_maps(), test.labels),
-            "probe/knn_top1": lambda: knn_top1(*of_features),
-            "probe/linear_top1": lambda: linear_top1(*of_features),
-        }
-        found = {}
-        for name, probe in probes.items():
-            found[name] = probe()
+        found = {"probe/map_ridge_top1": top1(map_logits, test.labels)}
+        for name, probe in {"ridge": ridge_top1, "knn": knn_top1, "linear": linear_top1}.items():
+            give_back_freed()
+            found[f"probe/{name}_top1"] = probe(*of_features)
             beat()
         return found
 
 
 def _fit_probes(task: Task, data: TrialData, ranks: Ranks, beat: Callable[[], None]) -> _Probes:
     """Before the test images go through the network, so that maps of both sets are never held together."""
-    config = task.config
-    give_back_freed()  # what training freed is in pieces that a training set's maps do not fit into
-    with autocast(config, data.train.device):
-        train = representations(task.network, data.train, ranks, with_maps=True, beat=beat)
-    of_maps = Ridge.fit(train.give_maps(), train.labels, config.data.classes)
+    network, images, classes = task.network.eval(), data.train, task.config.data.classes
+    give_back_freed()  # what training freed is in pieces that a training set's features do not fit into
+    with autocast(task.config, images.device):
+        one = readable_map(network.backbone(images.take(torch.arange(1)).images))
+    if len(images) < one.numel() or len(images) * one.nbytes <= HELD_MAPS:
+        held = _Rows(images.share(ranks))
+        with autocast(task.config, images.device):
+            train = representations(network, images, ranks, lambda z, _: held.add(readable_map(z)), beat)
+        of_maps = Ridge.fit(images.woven(ranks.gather(held.take()), ranks), train.labels, classes)
+    else:
+        moments = RidgeMoments(classes)
+        with autocast(task.config, images.device):
+            train = representations(
+                network, images, ranks, lambda z, labels: moments.add(readable_map(z), labels, ranks), beat
+            )
+        give_back_freed()
+        choice = moments.choice(ranks)
+        with autocast(task.config, images.device):
+            for z, labels in _maps(network, images, ranks):
+                choice.add(readable_map(z), labels)
+                beat()
+        of_maps = choice.best(ranks)
     beat()
     give_back_freed()
-    return _Probes(train, of_maps, config.data.classes)
+    return _Probes(train, of_maps, classes)
 
 
 def _first_images(images: Images) -> Tensor:

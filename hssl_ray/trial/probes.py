@@ -8,19 +8,20 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn import functional as F
 
-from hssl_ray.trial.standardised import Standardised, blocks
+from hssl_ray.trial.standardised import Standardised, Units, blocks
 
 KNN_NEIGHBOURS = 20
 KNN_TEMPERATURE = 0.07
 KNN_BLOCKS = 8
 """Blocks' worth of numbers held at once: the whole bank is read for every block of queries."""
+CACHED_BLOCKS = 4
+"""Part of a block's numbers that the regression works on at once, as a divisor."""
 LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
 HELD_OUT = 5
 """One training image in this many chooses the penalty."""
-TOLERANCE, SEARCH_TOLERANCE = 1e-6, 1e-3
+TOLERANCE, SEARCH_TOLERANCE = 1e-5, 1e-3
 """Largest entry of the gradient at which a regression is done, and one that is only there to choose a penalty."""
 MOST_ITERATIONS = 1000
 
@@ -64,40 +65,42 @@ def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: 
     on the others; the weakest but one if the training set is too small to hold any out.
     """
     units = Standardised(train).units
-    x, x_test = units.like(train), units.like(test)
-    held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
     chosen, start = LOGISTIC_PENALTIES[-2], None
-    if len(x) >= HELD_OUT * classes:
-        losses, found = [], []
-        rest, rest_labels = x[~held], train_labels[~held]
+    if len(train) >= HELD_OUT * classes:
+        held = torch.arange(len(train), device=train.device) % HELD_OUT == HELD_OUT - 1
+        order, rest = held.argsort(stable=True), int((~held).sum())
+        train, train_labels = train[order], train_labels[order]  # so that neither part is copied
+        losses: list[float] = []
+        found: list[Tensor] = []
         for penalty in LOGISTIC_PENALTIES:  # each starts where the stronger penalty before it ended
-            start = logistic_regression(rest, rest_labels, classes, penalty, start, SEARCH_TOLERANCE)
-            losses.append(F.cross_entropy(_logits(x[held], start), train_labels[held]).item())
-            found.append(start)
+            of_rest = train[:rest], units, train_labels[:rest], classes
+            found.append(logistic_regression(*of_rest, penalty, found[-1] if found else None, SEARCH_TOLERANCE))
+            losses.append(_cross_entropy(found[-1], train[rest:], units, train_labels[rest:])[0].item())
         best = losses.index(min(losses))
         chosen, start = LOGISTIC_PENALTIES[best], found[best]
-    weights = logistic_regression(x, train_labels, classes, chosen, start)
-    return top1(_logits(x_test, weights), test_labels)
+    weights = logistic_regression(train, units, train_labels, classes, chosen, start)
+    return top1(torch.cat([_logits(units.like(test[rows]), weights) for rows in blocks(*test.shape)]), test_labels)
 
 
 def logistic_regression(
-    x: Tensor,
+    features: Tensor,
+    units: Units,
     labels: Tensor,
     classes: int,
     penalty: float,
     start: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> Tensor:
-    """Weights W (D + 1, K), the last row the biases, that minimise the mean cross-entropy + penalty / 2 |W|**2.
+    """Weights W (D + 1, K), the last row the biases, that minimise the mean cross-entropy + penalty / 2 |W|**2 of
+    features (N, D) read in these units.
 
     Full-batch L-BFGS (Nocedal 1980) with strong Wolfe line search until no entry of the gradient is above the
     tolerance. The problem is strictly convex but for a constant added to all biases, so the start is a matter
     of time alone. So is the scale: the search is for V = B**(1/2) W, in which no curvature is above 1.
     Biases are not penalised.
     """
-    root, inverse = _curvature_roots(x, penalty)
-    shape = (x.shape[1] + 1, classes)
-    v = (torch.zeros(shape, dtype=x.dtype, device=x.device) if start is None else root @ start).requires_grad_()
+    root, inverse = _curvature_roots(features, units, penalty)
+    v = (root.new_zeros(len(root), classes) if start is None else root @ start).requires_grad_()
     solver = torch.optim.LBFGS(
         [v],
         max_iter=MOST_ITERATIONS,
@@ -107,37 +110,56 @@ def logistic_regression(
         line_search_fn="strong_wolfe",
     )
 
+    @torch.no_grad()
     def loss() -> Tensor:
-        solver.zero_grad()
-        with torch.enable_grad():
-            weights = inverse @ v
-            value = F.cross_entropy(_logits(x, weights), labels) + penalty / 2 * weights[:-1].square().sum()
-            value.backward()  # type: ignore[no-untyped-call]
-        assert v.grad is not None
-        if (root @ v.grad).abs().max() <= tolerance:  # that of W
-            v.grad.zero_()  # which ends the search
-        return value
+        weights = inverse @ v
+        value, gradient = _cross_entropy(weights, features, units, labels)
+        gradient[:-1] += penalty * weights[:-1]
+        done = gradient.abs().max() <= tolerance
+        v.grad = torch.zeros_like(v) if done else inverse @ gradient  # zero ends the search
+        return value + penalty / 2 * weights[:-1].square().sum()
 
     solver.step(loss)  # type: ignore[no-untyped-call]
     return inverse @ v.detach()
 
 
-def _curvature_roots(x: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+def _curvature_roots(features: Tensor, units: Units, penalty: float) -> tuple[Tensor, Tensor]:
     """B**(1/2) and its inverse, (D + 1, D + 1), of the bound B = x'x / 2N + penalty on the curvature, where x has
     a column of ones for the biases.
 
     Source: Boehning, Multinomial logistic regression algorithm, 1992.
     """
-    count, width = x.shape
-    bound = x.new_zeros(width + 1, width + 1)
-    bound[:-1, :-1] = x.T @ x / (2 * count)
-    bound[-1, :-1] = bound[:-1, -1] = x.mean(0) / 2
-    bound[-1, -1] = 0.5
+    count, width = features.shape
+    bound = units.mean.new_zeros(width + 1, width + 1)
+    for rows in blocks(count, width):
+        x = units.like(features[rows])
+        bound[:-1, :-1].addmm_(x.T, x)
+        bound[-1, :-1] += x.sum(0)
+    bound[:-1, -1] = bound[-1, :-1]
+    bound[-1, -1] = count
+    bound /= 2 * count
     bound[:-1, :-1].diagonal().add_(penalty)
     eigenvalues, vectors = torch.linalg.eigh(bound)
-    roots = eigenvalues.clamp(min=torch.finfo(x.dtype).eps).sqrt()
+    roots = eigenvalues.clamp(min=torch.finfo(bound.dtype).eps).sqrt()
     return vectors * roots @ vectors.T, vectors / roots @ vectors.T
 
 
+def _cross_entropy(weights: Tensor, features: Tensor, units: Units, labels: Tensor) -> tuple[Tensor, Tensor]:
+    """The mean over rows, and its gradient: x'(p - y) / N, with p the probabilities.
+
+    Blocks of rows stay in a core's cache from float64's making to the gradient; autograd would hold all of it.
+    """
+    value, gradient = weights.new_zeros(()), torch.zeros_like(weights)
+    for rows in blocks(len(features), CACHED_BLOCKS * features.shape[1]):
+        x, of_rows = units.like(features[rows]), labels[rows, None]
+        log_p = _logits(x, weights).log_softmax(1)
+        value -= log_p.gather(1, of_rows).sum()
+        wrong = log_p.exp_()
+        wrong.scatter_add_(1, of_rows, wrong.new_full(of_rows.shape, -1))
+        gradient[:-1].addmm_(x.T, wrong)
+        gradient[-1] += wrong.sum(0)
+    return value / len(features), gradient / len(features)
+
+
 def _logits(x: Tensor, weights: Tensor) -> Tensor:
-    return x @ weights[:-1] + weights[-1]
+    return torch.addmm(weights[-1], x, weights[:-1])

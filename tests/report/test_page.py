@@ -8,13 +8,15 @@ from html.parser import HTMLParser
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pytest
 
+from hssl_ray.report import page as page_module
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.report.comparison import Question
 from hssl_ray.report.cost import cost_table, health_table, one_pass_against_two
 from hssl_ray.report.figures import curve_figure, curve_metrics, difference_figure, seed_figure
-from hssl_ray.report.page import StudyInfo, render
+from hssl_ray.report.page import StudyInfo, drawn_cells, render
 
 MakeResults = Callable[..., pa.Table]
 
@@ -84,6 +86,22 @@ def test_the_page_holds_the_answer(make_results: MakeResults) -> None:
     wanted += [*results["trial_id"].to_pylist(), "8 of 9 trials finished; 1 failed."]
     assert [text for text in wanted if text not in parsed.text] == []
     assert sum(tag == "svg" for tag, _ in parsed.elements) == 4  # difference, seeds, two curves
+
+
+def test_the_history_of_the_drawn_cells_is_all_that_a_page_shows(
+    make_results: MakeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of a hundred pairs, nine tenths of all journals need not be read."""
+    monkeypatch.setattr(page_module, "DRAWN", 2)
+    arms = [{**arm, "temperature": t} for t in (0.1, 0.2, 0.3, 0.4) for arm in (A, {**H, "values": [0.8, 0.8, 0.9]})]
+    results = make_results(*arms)
+    comparison, whole = compare(results, QUESTION), history(results)
+    cells = drawn_cells(comparison)
+    assert (len(comparison.pairs), len(cells)) == (4, 4)
+    part = whole.filter(pc.is_in(whole["cell"], pa.array(sorted(cells))))
+    assert 0 < len(part) < len(whole)
+    pages = [render(comparison, results, of, StudyInfo("by-hand")) for of in (whole, part, whole.slice(0, 0))]
+    assert pages[0] == pages[1] != pages[2]
 
 
 def test_no_name_becomes_markup(make_results: MakeResults) -> None:

@@ -3,10 +3,13 @@
 import math
 from pathlib import Path
 
+import pytest
+
+from hssl_ray.study import results
 from hssl_ray.study.ledger import Ledger, Outcome
 from hssl_ray.study.results import HISTORY_SCHEMA, history_table, results_table
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.journal import JOURNAL, Journal, Record
+from hssl_ray.trial.journal import JOURNAL, Journal, Record, read_records
 from tests.study.engine_programs import trial
 
 
@@ -68,3 +71,20 @@ def test_the_history_has_one_row_for_each_epoch_and_metric(tmp_path: Path) -> No
         {"seed": 0, "epoch": 2, "metric": "probe/top1", "value": 0.5},
     ]
     assert set(table["method"].to_pylist()) == {"h_ssl"}
+
+
+def test_a_history_of_some_cells_opens_their_journals_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal(tmp_path, 0, {"train/loss": 2.0})
+    other = trial(0, temperature=0.2)
+    with Ledger.open(tmp_path, "fake") as ledger:
+        ledger.planned("digest", {}, [trial(0), other])
+    opened: list[Path] = []
+
+    def reading(path: Path) -> list[Record]:
+        opened.append(path)
+        return read_records(path)
+
+    monkeypatch.setattr(results, "read_records", reading)
+    assert history_table(tmp_path, "fake", {trial(0).cell}).num_rows == 1
+    assert [path.parent.name for path in opened] == [trial(0).trial_id]
+    assert history_table(tmp_path, "fake", {other.cell}).num_rows == 0

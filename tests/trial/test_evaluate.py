@@ -3,16 +3,19 @@
 import json
 import math
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
+from torch import Tensor
 from torch.multiprocessing.spawn import spawn
 
-from hssl_ray.method.networks import build_network
+from hssl_ray.method.networks import Network, build_network
 from hssl_ray.study.metrics import EPOCH_METRICS, METRICS, TABLES
 from hssl_ray.trial import data as trial_data
+from hssl_ray.trial import evaluate as evaluation
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import Images, open_trial_data
 from hssl_ray.trial.evaluate import (
@@ -21,7 +24,6 @@ from hssl_ray.trial.evaluate import (
     evaluation_batch,
     measure_start,
     readable_map,
-    representations,
 )
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import Task
@@ -47,6 +49,11 @@ def _few_test_images(monkeypatch: pytest.MonkeyPatch) -> None:
 def fewer(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = Images.__len__
     monkeypatch.setattr(trial_data.Images, "__len__", lambda images: min(151, whole(images)))
+
+
+def maps_are_not_held(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(evaluation, "LARGEST_MAP", 64)
+    monkeypatch.setattr(evaluation, "HELD_MAPS", 0)
 
 
 def plain(metrics: dict[str, float]) -> set[str]:
@@ -80,6 +87,9 @@ def _rank(rank: int, world: int, root: str) -> None:
     dist.init_process_group("gloo", init_method=f"file://{root}/rendezvous", rank=rank, world_size=world)
     try:
         found = {name: measured(config(**CASES[name]), 6, Ranks.here()) for name in CASES}
+        with pytest.MonkeyPatch.context() as patch:
+            maps_are_not_held(patch)
+            found["maps not held"] = measured(config(), 6, Ranks.here())
         Path(root, f"{rank}.json").write_text(json.dumps(found))
     finally:
         dist.destroy_process_group()
@@ -92,13 +102,15 @@ CASES: dict[str, dict[str, object]] = {
 }
 
 
-def test_two_ranks_measure_what_one_does(tmp_path: Path) -> None:
+def test_two_ranks_measure_what_one_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Every metric, although two ranks share neither 151 images nor a batch of 21 evenly."""
     spawn(_rank, args=(2, str(tmp_path)), nprocs=2)  # type: ignore[no-untyped-call]
     first, last = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in (0, 1))
     assert first == last, "ranks report the same, bit for bit"
     for name in ("h_ssl", "a_ssl on scale"):  # half a precision is not the same on other shares
         assert first[name] == pytest.approx(measured(config(**CASES[name]), 6), rel=1e-5, abs=1e-6), name
+    maps_are_not_held(monkeypatch)
+    assert first["maps not held"] == pytest.approx(measured(config(), 6), rel=1e-5, abs=1e-6)
 
 
 def test_a_collapsed_network_is_measured_too() -> None:
@@ -136,10 +148,25 @@ def test_a_batch_to_evaluate_fits_the_network() -> None:
     assert 10 <= evaluation_batch(large.architecture, large.grid, cpu) < 20
 
 
-def test_maps_are_handed_over_not_shared() -> None:
-    """The largest thing an evaluation holds is gone when its one reader is done with it."""
-    trial = config(epochs=1)
-    data = open_trial_data(trial, torch.device("cpu"))
-    found = representations(build_network(trial), data.test, Ranks(0, 1), with_maps=True)
-    assert found.maps is not None and len(found.give_maps()) == len(data.test)
-    assert found.maps is None
+def test_a_training_set_whose_maps_are_not_held_goes_through_the_network_twice(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And every metric is the same; nothing is held back where there are fewer images than numbers of a map."""
+    trial = config()
+    passes: list[int] = []
+    monkeypatch.setattr(evaluation, "LARGEST_MAP", 64)  # fewer than images, unlike the network's own 1,024
+    batches = evaluation._maps
+
+    def counted(network: Network, images: Images, ranks: Ranks) -> Iterator[tuple[Tensor, Tensor]]:
+        passes.append(len(images))
+        yield from batches(network, images, ranks)
+
+    monkeypatch.setattr(evaluation, "_maps", counted)
+    held = measured(trial, 6)
+    assert passes == [100, 151]
+    monkeypatch.setattr(evaluation, "HELD_MAPS", 0)
+    passes.clear()
+    assert measured(trial, 6) == pytest.approx(held, rel=1e-9)
+    assert passes == [100, 100, 151]
+    monkeypatch.setattr(evaluation, "LARGEST_MAP", 144)
+    passes.clear()
+    measured(trial, 6)
+    assert passes == [100, 151]

@@ -85,22 +85,24 @@ def scipys_regression(x: Tensor, labels: Tensor, classes: int, penalty: float) -
 @pytest.mark.parametrize("penalty", [1e-1, 1e-3])
 def test_logistic_regression_reaches_the_minimum_wherever_it_starts(penalty: float) -> None:
     x, y = blobs(120, 3)
-    z = Standardised(x).units.like(x)
+    units = Standardised(x).units
+    z = units.like(x)
     expected = torch.from_numpy(scipys_regression(z, y, 4, penalty))
     far = 3 * torch.randn(9, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
     far[-1] -= far[-1].mean()  # the sum of the biases has no say in the loss and stays where it starts
     for start in (None, far):
-        found = logistic_regression(z, y, 4, penalty, start, tolerance=1e-7)
+        found = logistic_regression(x, units, y, 4, penalty, start, tolerance=1e-7)
         torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_linear_probe_is_the_regression_at_the_penalty_that_held_out_images_choose() -> None:
     """Few images in many directions want a strong penalty; the weakest one does worse."""
     (x, y), (x_test, y_test) = blobs(100, 3, 60, apart=0.4), blobs(2000, 4, 60, apart=0.4)
-    z, z_test = (Standardised(x).units.like(features) for features in (x, x_test))
+    units = Standardised(x).units
+    z_test = units.like(x_test)
     scores = []
     for penalty in probes.LOGISTIC_PENALTIES:
-        weights = logistic_regression(z, y, 4, penalty)
+        weights = logistic_regression(x, units, y, 4, penalty)
         scores.append(top1(z_test @ weights[:-1] + weights[-1], y_test))
     assert linear_top1(x, y, x_test, y_test, 4) in scores[:2]
     assert scores[0] > scores[-1] + 0.02

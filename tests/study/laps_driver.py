@@ -1,0 +1,44 @@
+"""A driver that counts what it keeps of Tune: `python -m tests.study.laps_driver HOME TRIALS LAP`.
+
+Prints as JSON how the trials ended, and how many of Tune's trials were alive at the end of each.
+"""
+
+import gc
+import json
+import sys
+from pathlib import Path
+
+from hssl_ray.study.engine import NoObserver
+from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.ray_settings import build_ray_engine
+from hssl_ray.study.run import run_study
+from hssl_ray.study.spec import PlannedTrial, Study
+from tests.study.engine_programs import PROGRAM
+
+
+class Alive(NoObserver):
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+
+    def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
+        from ray.tune.experiment import Trial  # after Ray's settings
+
+        gc.collect()
+        self.counts.append(sum(type(one) is Trial for one in gc.get_objects()))
+
+
+def main(home: str, trials: int, lap: int) -> None:
+    def shorten(address: str) -> None:
+        from hssl_ray.study import tune_loop
+
+        tune_loop.LAP = lap
+
+    alive = Alive()
+    study = Study(study="fake", base={"epochs": 2, "warmup_epochs": 0}, seeds=trials)
+    engine = build_ray_engine(PROGRAM, shorten)
+    summary = run_study(study, home=Path(home), engine=engine, observers=[alive])
+    print(json.dumps({"ended": summary.counts, "alive": alive.counts}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], int(sys.argv[2]), int(sys.argv[3]))
