@@ -12,7 +12,17 @@ from decimal import Decimal
 from importlib.util import find_spec
 from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, GetPydanticSchema, Tag, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    GetPydanticSchema,
+    SerializerFunctionWrapHandler,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 from typing_extensions import TypedDict
 
 from hssl_ray.study.metrics import EpochMetric, Goal, Metric
@@ -211,6 +221,11 @@ class Checkpoints(BaseModel):
         default=None,
         description="Also keep the best, `{metric: probe/top1, goal: maximize}`; absent, age alone decides.",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a study without `keep_best` keeps the digest it had before there was one."""
+        return {name: value for name, value in plain(self).items() if name != "keep_best" or value is not None}
 
     @property
     def most(self) -> int:
