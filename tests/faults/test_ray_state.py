@@ -6,6 +6,7 @@ import random
 import secrets
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -51,16 +52,15 @@ def spoil(engine: Path, canary: Path, draw: random.Random) -> int:
 def test_f6_f7_spoilt_state_of_tune_loses_no_trial_and_runs_nothing(tmp_path: Path, seed: int, figures: Table) -> None:
     driver = Driver(tmp_path / "home", environment(**{SECONDS: "0.2", "TUNE_GLOBAL_CHECKPOINT_S": "0"}))
     engine, canary = driver.home / "studies/fake/engine", tmp_path / "canary"
-    asked = {"seeds": SEEDS, "epochs": EPOCHS}
+    asked: dict[str, Any] = {"seeds": SEEDS, "epochs": EPOCHS}
     process = driver.start(**asked)
     wait_until(lambda: len(driver.history().outcomes) >= 2 or process.poll() is not None, 200, "two trials have ended")
     process.kill()
     process.communicate()
     left = processes(driver.environment[MARK])
     wait_until(lambda: not any(Path(f"/proc/{one}/stat").exists() for one in left if not _agent(one)), 60, "it ends")
-    for one in left:
-        if _agent(one):
-            os.kill(one, signal.SIGKILL)
+    for agent in filter(_agent, left):
+        os.kill(agent, signal.SIGKILL)
     before = len(driver.history().outcomes)
     assert before < SEEDS
     assert spoil(engine, canary, random.Random(seed)) > 14
