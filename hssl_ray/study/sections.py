@@ -18,8 +18,10 @@ from pydantic import (
     Discriminator,
     Field,
     GetPydanticSchema,
+    SerializerFunctionWrapHandler,
     Tag,
     field_validator,
+    model_serializer,
     model_validator,
 )
 from typing_extensions import TypedDict
@@ -308,6 +310,11 @@ class Checkpoints(BaseModel):
         default=None,
         description="Also keep the best, `{metric: probe/top1, goal: maximize}`; absent, age alone decides.",
     )
+
+    @model_serializer(mode="wrap")
+    def _without_what_is_absent(self, plain: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """So that a study without `keep_best` keeps the digest it had before there was one."""
+        return {name: value for name, value in plain(self).items() if name != "keep_best" or value is not None}
 
     @property
     def most(self) -> int:

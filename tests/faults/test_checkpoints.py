@@ -319,10 +319,10 @@ def hostile(path: Path, canary: Path) -> dict[str, Callable[[], None]]:
         return write
 
     def manifest(content: bytes) -> Callable[[], None]:
-        def replace() -> None:
+        def write() -> None:
             (path / MANIFEST).write_bytes(content)
 
-        return replace
+        return write
 
     def torch_file() -> None:
         torch.save({"weight": Canary(canary)}, path / WEIGHTS)

@@ -59,9 +59,8 @@ def test_f6_f7_spoilt_state_of_tune_loses_no_trial_and_runs_nothing(tmp_path: Pa
     process.communicate()
     left = processes(driver.environment[MARK])
     wait_until(lambda: not any(Path(f"/proc/{one}/stat").exists() for one in left if not is_agent(one)), 60, "it ends")
-    for process_id in left:
-        if is_agent(process_id):
-            os.kill(process_id, signal.SIGKILL)
+    for agent in filter(is_agent, left):
+        os.kill(agent, signal.SIGKILL)
     before = len(driver.history().outcomes)
     assert before < SEEDS
     assert spoil(engine, canary, random.Random(seed)) > 14

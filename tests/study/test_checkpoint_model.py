@@ -11,6 +11,7 @@ from safetensors.torch import save_file
 from hssl_ray.data.store import ImageSet
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.checkpoint_model import CheckpointModel, _load_pyfunc
+from hssl_ray.trial.checkpoint_files import CheckpointError
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import Images
 
@@ -60,5 +61,5 @@ def test_images_of_another_shape_are_refused_with_both_shapes(folder: Path, shap
 def test_weights_of_another_network_are_refused(folder: Path) -> None:
     config = json.loads(CONFIG.model_dump_json()) | {"width": 0.125}
     (folder / "config.json").write_text(json.dumps(config))
-    with pytest.raises(RuntimeError, match="size mismatch"):
+    with pytest.raises(CheckpointError, match=r"backbone\..*: must be torch\.float32 .*, got torch\.float32"):
         CheckpointModel(folder)

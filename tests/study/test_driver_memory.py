@@ -17,7 +17,7 @@ from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.durable import read_log
+from hssl_ray.trial.durable import iterate_log
 from hssl_ray.trial.journal import Record
 
 METRICS = 60
@@ -96,11 +96,11 @@ def test_a_finished_study_is_run_again_without_its_journals(
     run_study(study(5), home=tmp_path, engine=InlineEngine(PROGRAM))
     opened: list[Path] = []
 
-    def reading(path: Path) -> list[dict[str, Any]]:
+    def reading(path: Path) -> Iterator[dict[str, Any]]:
         opened.append(path)
-        return read_log(path)
+        return iterate_log(path)
 
-    monkeypatch.setattr("hssl_ray.trial.journal.read_log", reading)
+    monkeypatch.setattr("hssl_ray.trial.journal.iterate_log", reading)
     run_study(study(5), home=tmp_path, engine=InlineEngine(PROGRAM), observers=[observer])
     assert len(opened) == read
 
