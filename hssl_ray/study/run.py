@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -43,7 +42,6 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         SamplerUnavailable: its search needs a package that is not installed.
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
-    since = time.monotonic()
     metrics = (study.search.metric,) if study.search else ()  # what samplers are told; the files have all
     with Ledger.open(home, study.study, metrics) as ledger:
         if ledger.history.digest != study.digest:
@@ -73,10 +71,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         except Interrupted:
             pass  # what a signal asks for is done below
         finally:
-            interrupted = sweep.interrupted
-            sweep.abandon("the driver failed" if interrupted is None else signal.Signals(interrupted).name)
-            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted)
-            told.study_closed(summary)
+            summary = sweep.close()
         return summary
 
 
