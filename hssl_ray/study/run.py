@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
@@ -52,7 +51,6 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         WarmStartError: the study that its search starts from has not run here.
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
-    since = time.monotonic()
     metrics = _told_metrics(study)
     with Ledger.open(home, study.study, metrics) as ledger:
         if ledger.history.digest != study.digest:
@@ -86,14 +84,9 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         except Interrupted:
             pass  # what a signal asks for is done below
         finally:
-            interrupted = sweep.interrupted
-            sweep.abandon("the driver failed" if interrupted is None else signal.Signals(interrupted).name)
-            if sweep.stopped is not None:
-                ledger.note("stopped", sweep.stopped)
-            summary = Summary(sweep.counts(), time.monotonic() - since, interrupted, sweep.stopped)
+            summary = sweep.close()
             if isinstance(search, SampledTrials):
                 search.close()
-            told.study_closed(summary)
         return summary
 
 

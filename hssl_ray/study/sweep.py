@@ -16,7 +16,7 @@ from typing import Protocol
 
 from hssl_ray.study.attempt import Decision, Ending
 from hssl_ray.study.early_stop import Asha
-from hssl_ray.study.engine import Observers
+from hssl_ray.study.engine import Observers, Summary
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
 from hssl_ray.study.retries import NO_RETRIES, seconds_to_retry
@@ -118,6 +118,8 @@ class Sweep:
         self._settled: set[str] = set()
         self._interruptible = False
         self._disk_full = False
+        self._since = clock()
+        self._summary: Summary | None = None
         self._ahead: Assignment | Wait | None = None
         self.interrupted: int | None = None
         """The signal that asked the study to end."""
@@ -295,6 +297,16 @@ class Sweep:
         self._again.extendleft(reversed(self._handed.values()))
         self._handed.clear()
 
+    def close(self) -> Summary:
+        """Record what still runs as killed, and tell the observers that the study has ended; they hear it once."""
+        if self._summary is None:
+            self.abandon("the driver failed" if self.interrupted is None else signal.Signals(self.interrupted).name)
+            if self.stopped is not None:
+                self._ledger.note("stopped", self.stopped)
+            self._summary = Summary(self.counts(), self._clock() - self._since, self.interrupted, self.stopped)
+            self._observers.study_closed(self._summary)
+        return self._summary
+
     def abandon(self, why: str) -> None:
         """Record every running attempt as killed; the next run of the study takes them up where they stand."""
         for trial_id in list(self._running):
@@ -309,9 +321,12 @@ class Sweep:
             raise Interrupted(signal_number)
 
     def end_if_interrupted(self) -> None:
-        """For engines that look for signals by themselves: record what runs, then raise `Interrupted`."""
+        """For engines that look for signals by themselves: close the study, then raise `Interrupted`.
+
+        Before the engine ends, which may take longer than whoever sent the signal is ready to wait.
+        """
         if self.interrupted is not None:
-            self.abandon(signal.Signals(self.interrupted).name)
+            self.close()
             raise Interrupted(self.interrupted)
 
     @contextmanager

@@ -93,7 +93,7 @@ class Driver:
             cwd=self.home.parent,
             capture_output=True,
             text=True,
-            timeout=240,
+            timeout=600,
             check=False,
         )
         assert done.returncode == 0, done.stdout + done.stderr
