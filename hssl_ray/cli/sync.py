@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from hssl_ray.study.ledger import History
     from hssl_ray.study.spec import Study
     from hssl_ray.study.tracked import Provenance
-    from hssl_ray.study.tracking import PATIENCE_SECONDS, MlflowTracker
+    from hssl_ray.study.tracking import MlflowTracker
 
 STUDY = Annotated[Path | None, typer.Argument(metavar="STUDY", help="Study file.")]
 EVERY = Annotated[bool, typer.Option("--all", help="Every study that was ever run in this home.")]
@@ -68,7 +68,7 @@ def _send(name: str, root: Path, origin: Provenance) -> int:
     from hssl_ray.study.results import table_of
     from hssl_ray.study.run import begun
     from hssl_ray.study.tracked import tracking_uri
-    from hssl_ray.study.tracking import MlflowTracker
+    from hssl_ray.study.tracking import PATIENCE_SECONDS, MlflowTracker
 
     history = read_history(root, name)
     if history.digest is None:

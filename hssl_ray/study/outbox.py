@@ -62,6 +62,8 @@ class Outbox:
         self._changed = threading.Condition()
         self._given_up = 0
         self._failing_since: float | None = None
+        self._begun = self._failed = 0  # attempts: how many, and the number of the last one that failed
+        self._hurry = False
         self._deadline: float | None = None
         self._jitter = random.Random()  # noqa: S311  spreads retries, guards nothing
         self._thread = threading.Thread(target=self._run, name="hssl-outbox", daemon=True)
@@ -105,17 +107,19 @@ class Outbox:
     def drain(self, patience: float) -> bool:
         """Wait until no job waits, for as long as it takes, unless nothing gets across for `patience` seconds.
 
-        A service that has been away for longer is not waited for.
+        A service that has been away for longer is tried once more, at once, and not waited for.
 
         Returns:
             Whether all that was ever posted is done.
         """
         with self._changed:
+            before, self._hurry = self._begun, True
+            self._changed.notify_all()
             while self._jobs:
                 failing = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
-                if failing >= patience:
+                if failing >= patience and self._failed > before:
                     break
-                self._changed.wait(min(1.0, patience - failing))
+                self._changed.wait(min(1.0, max(0.05, patience - failing)))
             return not self._jobs and not self._given_up
 
     def close(self, timeout: float) -> bool:
@@ -149,6 +153,7 @@ class Outbox:
                 if not self._jobs or self._out_of_time():
                     return
                 what, job = self._jobs[0]
+                self._begun += 1
             error = self._attempt(job)
             if error is None:
                 if failures:
@@ -158,7 +163,8 @@ class Outbox:
                 continue
             failures += 1
             with self._changed:
-                self._failing_since = self._failing_since or time.monotonic()
+                self._failing_since, self._failed = self._failing_since or time.monotonic(), self._begun
+                self._changed.notify_all()
             fault = self._judge(error)
             # What failed because the service went away is not held against the job once the service is back.
             refused = refused + 1 if fault is Fault.FAILED else 0
@@ -190,6 +196,7 @@ class Outbox:
         wait = longest * (0.5 + self._jitter.random() / 2)
         with self._changed:
             if self._deadline is None:
-                self._changed.wait_for(lambda: self._deadline is not None, wait)
+                self._changed.wait_for(lambda: self._deadline is not None or self._hurry, wait)
+                self._hurry = False
             else:
                 self._changed.wait(max(0.0, min(wait, self._deadline - time.monotonic())))

@@ -124,3 +124,12 @@ def test_drain_waits_for_slow_jobs_and_not_for_a_service_that_is_away() -> None:
     assert not box.drain(0.2)
     assert time.perf_counter() - started < 0.15, "it has been away for longer already"
     box.close(0)
+
+
+def test_drain_tries_a_service_that_may_be_back_at_once() -> None:
+    box = Outbox(judge=lambda error: Fault.AWAY, first_wait=60, longest_wait=60)
+    seen = list[int]()
+    box.post("first", failing(1, lambda: seen.append(1)))
+    assert not box.flush(0.3), "it has failed once and waits a minute"
+    assert box.drain(0.1) and seen == [1]
+    assert box.close(1)
