@@ -40,7 +40,8 @@ def test_a_plan_of_a_race_shows_the_least_and_the_most(tmp_path: Path) -> None:
 def test_a_budget_that_is_used_up_is_exit_code_7_and_a_larger_one_goes_on(tmp_path: Path) -> None:
     """Of a race, whose comparison names its look."""
     study = tmp_path / "tiny.yaml"
-    study.write_text(TINY.replace("seeds: 2", "seeds: {start: 2, at_most: 4}\nbudget: {trials: 2}"))
+    short = TINY.replace("epochs: 2\n  warmup_epochs: 1", "epochs: 1\n  warmup_epochs: 0").replace(", frozen]", "]")
+    study.write_text(short.replace("seeds: 2", "seeds: {start: 2, at_most: 4}\nbudget: {trials: 2}"))
     first = hssl_ray("run", str(study), "--engine", "inline")
     assert first.returncode == 7, first.stderr
     assert "Stopped by budget.trials: 2 of 2 have begun. With a larger budget the study goes on" in first.stdout
@@ -50,4 +51,4 @@ def test_a_budget_that_is_used_up_is_exit_code_7_and_a_larger_one_goes_on(tmp_pa
     assert "of at most 2, " in larger.stdout and "so that all looks together are wrong at most 5 %" in larger.stdout
     status = json.loads(hssl_ray("status", str(study), "--json").stdout)
     assert status["stopped"] is None and status["left"] == 0
-    assert status["trials"] in (6, 10)
+    assert status["trials"] in (4, 8)
