@@ -63,9 +63,9 @@ class Progress:
             "left": self.left,
             "states": self.states,
             "seconds": self.seconds,
-            "stopped": self.stopped,
             "cells": [vars(cell) for cell in self.cells],
             "broken": list(self.broken),
+            "stopped": self.stopped,
         }
         return json.dumps(data, indent=2, allow_nan=False)
 

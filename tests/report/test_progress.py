@@ -59,6 +59,6 @@ def test_nothing_run_yet(make_results: MakeResults) -> None:
 def test_the_json_has_a_stable_schema(make_results: MakeResults) -> None:
     said = json.loads(progress(make_results({"method": "a_ssl", "values": STATES[-2:]}), "s").to_json())
     assert said["schema"] == SCHEMA
-    assert list(said) == ["schema", "study", "trials", "left", "states", "seconds", "cells", "broken"]
+    assert list(said) == ["schema", "study", "trials", "left", "states", "seconds", "cells", "broken", "stopped"]
     assert list(said["cells"][0]) == ["name", "states", "epoch", "epochs"]
     assert list(said["broken"][0]) == ["trial_id", "name", "cell", "state", "reason", "attempt"]
