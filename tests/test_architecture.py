@@ -21,6 +21,8 @@ BELOW = {
 }
 ONLY = {
     "ray": {
+        "study/group_trainer.py",
+        "study/lean_workers.py",
         "study/rank_group.py",
         "study/ray_engine.py",
         "study/ray_jobs.py",

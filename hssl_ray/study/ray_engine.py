@@ -22,6 +22,7 @@ from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.garbage import collected
+from hssl_ray.study.lean_workers import enter_quickly, inherited_variables
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
 from hssl_ray.study.sections import Resources
@@ -51,6 +52,7 @@ class RayEngine:
             ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, or it can never hold one trial.
         """
         scratch = options.scratch
+        own = not os.environ.get("RAY_ADDRESS")
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
         with self._cluster(scratch, resources) as dashboard:
@@ -60,7 +62,8 @@ class RayEngine:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
-            tune_sweep(sweep, self._program, resources, options, concurrency)
+            with inherited_variables() if own else contextlib.nullcontext():
+                tune_sweep(sweep, self._program, resources, options, concurrency)
         _remove_leftovers(scratch)
 
     @contextmanager
@@ -81,6 +84,7 @@ class RayEngine:
                 temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
                 (scratch / "head").write_text(temporary)
                 stack.enter_context(own_address(os.environ))
+                enter_quickly()
                 if resources.workers == 1:
                     stack.enter_context(preloading(os.environ, [TUNE_LOOP, *self._program.modules]))
                 threading.Thread(target=_load_tune, name="hssl-tune").start()

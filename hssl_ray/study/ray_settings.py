@@ -34,6 +34,8 @@ TRIALS = {
     "RAY_CHDIR_TO_TRIAL_DIR": "0",
     # Train looks at its workers so often; its 2 s default adds seconds to the end of every nested trial.
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",
+    # A process that would say that a node is about to go. No trial asks, and it starts beside the first step.
+    "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",
     # Freed feature maps stay with the process instead of going back to the system and being paged in again at the next
     # step: 5 to 27 % of a step's time on a CPU (benchmarks/training_step.py). A worker lives no longer than its study.
     "MALLOC_MMAP_MAX_": "0",

@@ -11,15 +11,17 @@ import threading
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from ray import tune
-from ray.util.queue import Empty, Queue
+from ray.util import get_node_ip_address
 
 from hssl_ray.study.attempt import Decision, Ending, run_attempt
 from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
+from hssl_ray.study.record_line import RecordLine, Sender
 from hssl_ray.study.sections import Resources
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
@@ -70,19 +72,19 @@ def train_group(settings: dict[str, Any], program: TrialProgram, options: TrialO
     """A trial with several workers: starts them and passes on what the first one reports."""
     # Here, because trials with one worker never use it.
     from ray.train import FailureConfig, RunConfig, ScalingConfig
-    from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
+    from hssl_ray.study.group_trainer import GroupTrainer
     from hssl_ray.study.rank_group import ProcessGroup
 
-    records = Queue(actor_options={"num_cpus": 0})
-    trainer = DataParallelTrainer(
+    records = RecordLine(str(get_node_ip_address()))  # type: ignore[no-untyped-call]
+    trainer = GroupTrainer(
         _rank,  # what the first rank returns is read below
         train_loop_config={
             "settings": settings,
             "program": program,
             "options": options,
             "resources": resources,
-            "records": records,
+            "records": records.sender,
         },
         backend_config=ProcessGroup(gpus=resources.gpus_per_worker > 0),
         scaling_config=ScalingConfig(
@@ -143,7 +145,7 @@ def _rank(loop: dict[str, Any]) -> str | None:
 
     program: TrialProgram = loop["program"]
     options: TrialOptions = loop["options"]
-    records: Any = loop["records"]
+    records: Sender = loop["records"]
     resources: Resources = loop["resources"]
     _set_threads(resources)
     if resources.gpus_per_worker:

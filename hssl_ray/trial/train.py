@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import nn
 from torch.amp import GradScaler
-from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.method.networks import build_network
 from hssl_ray.trial import checkpoint
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
+from hssl_ray.trial.eager import data_parallel
 from hssl_ray.trial.endings import TrialDiverged
 from hssl_ray.trial.evaluate import evaluate, measure_start
 from hssl_ray.trial.optim import build_optimizer, learning_rate, set_learning_rate
@@ -65,7 +65,7 @@ def train_trial(
     done = 0 if resume is None else checkpoint.restore(resume, config, network, optimizer, scaler)
     step_module: nn.Module = task
     if ranks.world_size > 1:
-        step_module = DistributedDataParallel(task, forward_sync_buffers=False, gradient_as_bucket_view=True)
+        step_module = data_parallel(task)
 
     at_start = {}
     if done == 0:
