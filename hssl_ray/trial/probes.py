@@ -20,7 +20,7 @@ LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
 HELD_OUT = 5
 """One training image in this many chooses the penalty."""
-TOLERANCE, SEARCH_TOLERANCE = 1e-5, 1e-3
+TOLERANCE, SEARCH_TOLERANCE = 1e-6, 1e-3
 """Largest entry of the gradient at which a regression is done, and one that is only there to choose a penalty."""
 MOST_ITERATIONS = 1000
 
@@ -66,16 +66,17 @@ def linear_top1(train: Tensor, train_labels: Tensor, test: Tensor, test_labels: 
     units = Standardised(train).units
     x, x_test = units.like(train), units.like(test)
     held = torch.arange(len(x), device=x.device) % HELD_OUT == HELD_OUT - 1
-    chosen = LOGISTIC_PENALTIES[-2]
+    chosen, start = LOGISTIC_PENALTIES[-2], None
     if len(x) >= HELD_OUT * classes:
-        losses = []
+        losses, found = [], []
         rest, rest_labels = x[~held], train_labels[~held]
-        found: Tensor | None = None
         for penalty in LOGISTIC_PENALTIES:  # each starts where the stronger penalty before it ended
-            found = logistic_regression(rest, rest_labels, classes, penalty, found, SEARCH_TOLERANCE)
-            losses.append(F.cross_entropy(_logits(x[held], found), train_labels[held]).item())
-        chosen = LOGISTIC_PENALTIES[losses.index(min(losses))]
-    weights = logistic_regression(x, train_labels, classes, chosen)
+            start = logistic_regression(rest, rest_labels, classes, penalty, start, SEARCH_TOLERANCE)
+            losses.append(F.cross_entropy(_logits(x[held], start), train_labels[held]).item())
+            found.append(start)
+        best = losses.index(min(losses))
+        chosen, start = LOGISTIC_PENALTIES[best], found[best]
+    weights = logistic_regression(x, train_labels, classes, chosen, start)
     return top1(_logits(x_test, weights), test_labels)
 
 
@@ -87,19 +88,21 @@ def logistic_regression(
     start: Tensor | None = None,
     tolerance: float = TOLERANCE,
 ) -> Tensor:
-    """Weights (D + 1, K), the last row the biases, that minimise the mean cross-entropy + penalty / 2 |W|**2.
+    """Weights W (D + 1, K), the last row the biases, that minimise the mean cross-entropy + penalty / 2 |W|**2.
 
     Full-batch L-BFGS (Nocedal 1980) with strong Wolfe line search until no entry of the gradient is above the
     tolerance. The problem is strictly convex but for a constant added to all biases, so the start is a matter
-    of time alone. Biases are not penalised.
+    of time alone. So is the scale: the search is for V = B**(1/2) W, in which no curvature is above 1.
+    Biases are not penalised.
     """
+    root, inverse = _curvature_roots(x, penalty)
     shape = (x.shape[1] + 1, classes)
-    weights = (torch.zeros(shape, dtype=x.dtype, device=x.device) if start is None else start.clone()).requires_grad_()
+    v = (torch.zeros(shape, dtype=x.dtype, device=x.device) if start is None else root @ start).requires_grad_()
     solver = torch.optim.LBFGS(
-        [weights],
+        [v],
         max_iter=MOST_ITERATIONS,
         max_eval=2 * MOST_ITERATIONS,
-        tolerance_grad=tolerance,
+        tolerance_grad=0.0,
         tolerance_change=0.0,
         line_search_fn="strong_wolfe",
     )
@@ -107,12 +110,33 @@ def logistic_regression(
     def loss() -> Tensor:
         solver.zero_grad()
         with torch.enable_grad():
+            weights = inverse @ v
             value = F.cross_entropy(_logits(x, weights), labels) + penalty / 2 * weights[:-1].square().sum()
             value.backward()  # type: ignore[no-untyped-call]
+        assert v.grad is not None
+        if (root @ v.grad).abs().max() <= tolerance:  # that of W
+            v.grad.zero_()  # which ends the search
         return value
 
     solver.step(loss)  # type: ignore[no-untyped-call]
-    return weights.detach()
+    return inverse @ v.detach()
+
+
+def _curvature_roots(x: Tensor, penalty: float) -> tuple[Tensor, Tensor]:
+    """B**(1/2) and its inverse, (D + 1, D + 1), of the bound B = x'x / 2N + penalty on the curvature, where x has
+    a column of ones for the biases.
+
+    Source: Boehning, Multinomial logistic regression algorithm, 1992.
+    """
+    count, width = x.shape
+    bound = x.new_zeros(width + 1, width + 1)
+    bound[:-1, :-1] = x.T @ x / (2 * count)
+    bound[-1, :-1] = bound[:-1, -1] = x.mean(0) / 2
+    bound[-1, -1] = 0.5
+    bound[:-1, :-1].diagonal().add_(penalty)
+    eigenvalues, vectors = torch.linalg.eigh(bound)
+    roots = eigenvalues.clamp(min=torch.finfo(x.dtype).eps).sqrt()
+    return vectors * roots @ vectors.T, vectors / roots @ vectors.T
 
 
 def _logits(x: Tensor, weights: Tensor) -> Tensor:
