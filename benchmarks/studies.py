@@ -7,7 +7,7 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,8 +35,11 @@ class Ran:
         return next(line.at for line in self.lines if part in line.text)
 
 
-def run_command(command: Sequence[str], home: Path) -> Ran:
+def run_command(command: Sequence[str], home: Path, variables: Mapping[str, str] | None = None) -> Ran:
     """Run a command on a home, with one thread a process and a token of its own.
+
+    Args:
+        variables: more for its environment; a `PYTHONPATH` goes before the one that is there.
 
     Raises:
         RuntimeError: it failed; the message holds what it printed.
@@ -44,12 +47,13 @@ def run_command(command: Sequence[str], home: Path) -> Ran:
     own = {"HSSL_HOME": str(home), "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", "TZ": "UTC"}
     token = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32)}
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_", "MLFLOW_"))}
-    root = str(Path(__file__).parents[1])
+    more = dict(variables or {})
+    search = [more.pop("PYTHONPATH", ""), str(Path(__file__).parents[1]), kept.get("PYTHONPATH", "")]
     began, start = time.time(), time.perf_counter()
     lines: list[Told] = []
     with subprocess.Popen(  # noqa: S603
         command,
-        env=kept | own | token | {"PYTHONPATH": os.pathsep.join([root, kept.get("PYTHONPATH", "")])},
+        env=kept | own | token | more | {"PYTHONPATH": os.pathsep.join(search).lstrip(os.pathsep)},
         cwd=home,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -64,6 +68,6 @@ def run_command(command: Sequence[str], home: Path) -> Ran:
     return Ran(began, time.perf_counter() - start, tuple(lines))
 
 
-def run_study_file(study: Path, home: Path) -> Ran:
-    """`hssl-ray run` on a study file."""
-    return run_command([sys.executable, "-m", "hssl_ray", "run", str(study)], home)
+def run_study_file(study: Path, home: Path, variables: Mapping[str, str] | None = None) -> Ran:
+    """`hssl-ray run` on a study file; see `run_command`."""
+    return run_command([sys.executable, "-m", "hssl_ray", "run", str(study)], home, variables)

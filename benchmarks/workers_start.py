@@ -4,21 +4,26 @@
 
 `hssl-ray run` on a study of two such trials, one after the other, on a Ray that is up. The start is the ledger's; the
 first step is the first record's time less what its epoch took (the measurement of the untrained network counts as a
-step). In between, the processes of the trial say where it is: when each appears, and when it has become what it is for,
-that is, when its imports are done. The second trial is the one that counts; the first also pays for cold files.
+step). The second trial is the one that counts; the first also pays for cold files.
+
+The breakdown comes from the processes themselves (`traced/sitecustomize.py`): for each part, when it was reached after
+the start, by the later of the ranks, and how many processor seconds its process had used by then. The last line adds up
+the processor seconds of every process of the study from the start to the first step: on a machine that is busy with
+something else, those are the figures to look at.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import statistics
 import tempfile
-import threading
-import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 from figures import Figure, show
+from processors import Processors
 
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER
@@ -43,67 +48,84 @@ base:
 seeds: 2
 resources: {workers: 2}
 """
-ACTORS = {
-    "trial_process": "ray::train_group",
-    "controller": "ray::TrainController",
-    "cleaner": "ray::PlacementGroupCleaner",
-    "synchronisation": "ray::SynchronizationActor",
-    "ranks": "ray::RayTrainWorker",
-}
+PARTS = (
+    "trial process",
+    "controller",
+    "synchronisation",
+    "rank",
+    "context",
+    "torch imported",
+    "group joined",
+    "told to train",
+    "training called",
+    "data open",
+    "network built",
+    "DDP wrapped",
+    "kernels loaded",
+    "untrained network measured",
+    "first forward",
+    "cleaner",
+)
+"""As `traced/sitecustomize.py` calls them, in the order in which they come."""
 
 
-class Watch(threading.Thread):
-    """When the processes of this machine got their names, in seconds since 1970."""
+@dataclass(frozen=True)
+class Started:
+    """One trial's start."""
 
-    def __init__(self) -> None:
-        super().__init__(daemon=True)
-        self.named: dict[int, tuple[str, float]] = {}
-        self._done = threading.Event()
+    seconds: float
+    """To its first step."""
+    reached: dict[str, tuple[float, float]]
+    """When each part was there, in seconds from the start, and its process's processor seconds by then."""
+    processors: dict[str, float]
+    """Processor seconds by process, until the first step."""
 
-    def run(self) -> None:
-        while not self._done.wait(0.03):
-            for folder in Path("/proc").glob("[0-9]*"):
-                pid = int(folder.name)
-                try:
-                    name = (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-                except OSError:
-                    continue
-                known = next((part for part, title in ACTORS.items() if name.startswith(title)), None)
-                if known is not None and self.named.get(pid, ("",))[0] != known:
-                    self.named[pid] = (known, time.time())
 
-    def stop(self) -> list[tuple[str, float]]:
-        self._done.set()
-        self.join()
-        return sorted(self.named.values(), key=lambda one: one[1])
+def starts(home: Path, trace: Path, processors: Processors) -> list[Started]:
+    """Of the study's trials, in their order."""
+    traced = [json.loads(line) for file in trace.iterdir() for line in file.read_text().splitlines()]
+    found = []
+    for event in read_log(study_folder(home, "pair") / LEDGER):
+        if event["event"] != "started":
+            continue
+        begun = event["time"]
+        record = read_records(trial_folder(home, event["trial_id"]) / JOURNAL)[0]
+        spent = record.metrics["perf/epoch_seconds"] + record.metrics.get("perf/start_seconds", 0.0)
+        first_step = record.time - spent
+        reached: dict[str, tuple[float, float]] = {}
+        for told in sorted(traced, key=lambda told: told["at"]):
+            if begun < told["at"] < record.time and told["what"] in PARTS:
+                reached[told["what"]] = (told["at"] - begun, told["processor"])
+        found.append(Started(first_step - begun, reached, processors.between(begun, first_step)))
+    return found
 
 
 def measure(rounds: int) -> Iterator[Figure]:
-    seconds: list[float] = []
-    cold: list[float] = []
-    parts: dict[str, list[float]] = {}
+    first, second = [], []
     for _ in range(rounds):
-        with tempfile.TemporaryDirectory(prefix="pair-") as folder:
-            home = Path(folder)
+        with tempfile.TemporaryDirectory(prefix="pair-") as folder, Processors() as processors:
+            home, trace = Path(folder), Path(folder) / "trace"
+            trace.mkdir()
             study = home / "study.yaml"
             study.write_text(STUDY)
-            watch = Watch()
-            watch.start()
-            run_study_file(study, home)
-            named = watch.stop()
-            starts = [event for event in read_log(study_folder(home, "pair") / LEDGER) if event["event"] == "started"]
-            for event, into in zip(starts, (cold, seconds), strict=True):
-                record = read_records(trial_folder(home, event["trial_id"]) / JOURNAL)[0]
-                spent = record.metrics["perf/epoch_seconds"] + record.metrics.get("perf/start_seconds", 0.0)
-                into.append(record.time - spent - event["time"])
-            begun = starts[1]["time"]
-            for part in ACTORS:
-                times = [at - begun for name, at in named if name == part and at > begun - 5.0]
-                if times:
-                    parts.setdefault(part, []).append(max(times))
-    detail = {f"{part}_ready_at": statistics.median(values) for part, values in parts.items()}
-    detail["first_trial"] = statistics.median(cold)
-    yield Figure("trial of two workers, start to first step", statistics.median(seconds), "s", BAR, "lower", detail)
+            traced = {"HSSL_TRACE": str(trace), "PYTHONPATH": str(Path(__file__).with_name("traced"))}
+            run_study_file(study, home, traced)
+            cold, warm = starts(home, trace, processors)
+        first.append(cold)
+        second.append(warm)
+    for part in PARTS:
+        rows = [one.reached[part] for one in second if part in one.reached]
+        if rows:
+            at, used = (statistics.median(row[i] for row in rows) for i in (0, 1))
+            yield Figure(f"... {part}", at, "s", detail={"processor_seconds": used}, better="lower")
+    names = dict.fromkeys(name for one in second for name in one.processors)
+    used_by = {name: statistics.median(one.processors.get(name, 0.0) for one in second) for name in names}
+    total = statistics.median(sum(one.processors.values()) for one in second)
+    large = {name: used for name, used in used_by.items() if used >= 0.1}
+    yield Figure("processor seconds, start to first step", total, "s", detail=large, better="lower")
+    value, before = (statistics.median(one.seconds for one in each) for each in (second, first))
+    what = "trial of two workers, start to first step"
+    yield Figure(what, value, "s", BAR, "lower", {"rounds": rounds, "first_trial": before})
 
 
 def main() -> None:

@@ -1,4 +1,4 @@
-"""Python imports this module when a process starts, if its folder is on `PYTHONPATH`: the process then says where it is.
+"""Python imports this module as a process starts, if its folder is on `PYTHONPATH`: the process then says where it is.
 
 Every process appends lines of JSON to `$HSSL_TRACE/<pid>`: what happened, when, and how many processor seconds it had
 used by then. What is traced is named here, so that the product knows nothing of it.
@@ -24,7 +24,6 @@ CALLS = {
     },
     "ray.train.v2._internal.execution.preemption": {"PreemptionWatcher.__init__": "watcher"},
     "ray.train.v2._internal.execution.checkpoint.sync_actor": {"SynchronizationActor.__init__": "synchronisation"},
-    "ray.util.queue": {"_QueueActor.__init__": "queue"},
     "ray.train.v2._internal.execution.worker_group.worker": {
         "RayTrainWorker.__init__": "rank",
         "RayTrainWorker.init_train_context": "context",

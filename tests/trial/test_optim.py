@@ -124,6 +124,24 @@ print("torch._dynamo" in sys.modules)
     assert out.strip() == str(not prepared)
 
 
+@pytest.mark.parametrize("prepared", [True, False], ids=["ours", "torch's own"])
+def test_ddp_comes_without_the_compiler(prepared: bool) -> None:
+    """As above, for DDP with a step through it; what else asks for the compiler afterwards still gets it."""
+    code = f"""
+import sys, torch
+import torch.distributed as dist
+from torch.nn.parallel import DistributedDataParallel
+from hssl_ray.trial.eager import data_parallel
+dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+model = (data_parallel if {prepared} else DistributedDataParallel)(torch.nn.Linear(3, 2))
+model(torch.ones(1, 3)).sum().backward()
+print(model.module.weight.grad.sum().item(), "torch._dynamo" in sys.modules, callable(torch._dynamo.optimize))
+dist.destroy_process_group()
+"""
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert out.strip() == f"6.0 {not prepared} True"
+
+
 @pytest.mark.parametrize("decay", [0.0, 0.1])
 def test_adamw_is_torchs_to_the_bit(decay: float) -> None:
     """Weights and state, and each can go on from the other's state."""
