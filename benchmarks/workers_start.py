@@ -51,7 +51,6 @@ resources: {workers: 2}
 PARTS = (
     "trial process",
     "controller",
-    "synchronisation",
     "rank",
     "context",
     "torch imported",

@@ -23,7 +23,6 @@ CALLS = {
         "PlacementGroupCleaner.__init__": "cleaner"
     },
     "ray.train.v2._internal.execution.preemption": {"PreemptionWatcher.__init__": "watcher"},
-    "ray.train.v2._internal.execution.checkpoint.sync_actor": {"SynchronizationActor.__init__": "synchronisation"},
     "ray.train.v2._internal.execution.worker_group.worker": {
         "RayTrainWorker.__init__": "rank",
         "RayTrainWorker.init_train_context": "context",

@@ -1,7 +1,7 @@
 """Trials in the processes of a Ray cluster.
 
 A trial with one worker trains inside a Tune worker process that is reused for the next trial. A trial with more is a
-nested run of Ray Train (V2, its `TorchTrainer` with a process group of our own, DDP) that a Tune process watches over.
+nested run of Ray Train (V2, with a process group of our own, DDP) that a Tune process watches over.
 """
 
 from __future__ import annotations

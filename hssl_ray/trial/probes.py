@@ -21,7 +21,7 @@ LOGISTIC_PENALTIES = (1e-1, 1e-2, 1e-3, 1e-4)
 """Half the weight of |W|**2 beside the mean cross-entropy, strongest first."""
 HELD_OUT = 5
 """One training image in this many chooses the penalty."""
-TOLERANCE, SEARCH_TOLERANCE = 1e-5, 1e-3
+TOLERANCE, SEARCH_TOLERANCE = 1e-6, 1e-3
 """Largest entry of the gradient at which a regression is done, and one that is only there to choose a penalty."""
 MOST_ITERATIONS = 1000
 
