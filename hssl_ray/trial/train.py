@@ -95,11 +95,13 @@ def train_trial(
 
         committed = None
         if last or (epoch + 1) % checkpoint_every == 0:
+            started = time.perf_counter()
             if ranks.first:
                 committed = checkpoint.commit(
                     workdir, config, network, optimizer, scaler, epoch=epoch + 1, metrics=metrics, retention=keep
                 )
             ranks.barrier()
+            metrics["perf/checkpoint_seconds"] = time.perf_counter() - started
         report(metrics, committed)
 
 
