@@ -153,9 +153,15 @@ class Study(BaseModel):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the resolved study without resources and budget, which change no result."""
-        left_out = {"resources", "budget"} if self.cases else {"resources", "budget", "cases"}
-        data = self.model_dump(mode="json", exclude=left_out)  # without cases, because files without keep their digest
+        """sha256 of the resolved study without resources, budget and how failures are met, which change no result."""
+        left_out: dict[str, Any] = {
+            "resources": True,
+            "budget": True,
+            "resilience": {"retry_on", "backoff", "hang_seconds"},
+        }
+        if not self.cases:
+            left_out["cases"] = True  # because files without keep their digest, as all do for `max_retries`
+        data = self.model_dump(mode="json", exclude=left_out)
         if self.search is not None:
             data["search"] = self.search.as_digested()
         if self.race is None:

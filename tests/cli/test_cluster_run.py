@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from hssl_ray.trial.durable import read_log
+from hssl_ray.trial.journal import read_records
 from tests.cli.mlflow_store import mlflow_runs
 from tests.cli.ports import free_port
 
@@ -73,7 +75,7 @@ def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Pa
     assert status["trials"] == 24 and status["states"]["finished"] == 24
     assert {name: (home / "trials" / name / "journal.jsonl").read_bytes() for name in finished} == journals
     for path in home.glob("trials/*/journal.jsonl"):
-        epochs = Counter(json.loads(line)["record"]["epoch"] for line in path.read_text().splitlines())
+        epochs = Counter(record["epoch"] for record in read_log(path) if "epoch" in record)
         assert set(epochs) == {1, 2, 3, 4}
         assert all(count <= 2 for count in epochs.values())  # an epoch after the last checkpoint is trained once more
 
@@ -102,9 +104,9 @@ def test_a_trial_of_two_workers_gives_what_one_worker_gives(tmp_path: Path) -> N
         )
         assert done.returncode == 0, done.stdout + done.stderr
         (journal,) = home.glob("trials/*/journal.jsonl")
-        lines = [json.loads(line)["record"] for line in journal.read_text().splitlines()]
-        assert [line["epoch"] for line in lines] == [1, 2, 3, 4]
-        first_loss[workers] = journal.parent.name, lines[0]["metrics"]["train/loss"]
+        records = read_records(journal)
+        assert [record.epoch for record in records] == [1, 2, 3, 4]
+        first_loss[workers] = journal.parent.name, records[0].metrics["train/loss"]
     assert first_loss[1][0] == first_loss[2][0]
     assert first_loss[2][1] == pytest.approx(first_loss[1][1], rel=1e-3)
 

@@ -24,7 +24,7 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_all_examples_are_found() -> None:
-    assert len(FILES) == PAGE.count("```yaml") == 5
+    assert len(FILES) == PAGE.count("```yaml") == 7
 
 
 @pytest.mark.parametrize(

@@ -84,7 +84,7 @@ def test_what_the_trial_says_of_its_end_outweighs_what_tune_says(tmp_path: Path)
     with Ledger.open(tmp_path, "s") as ledger:
         sweep = Sweep([trial(0), trial(1)], ledger, Observers(()))
         bridge = bridge_to(sweep, tmp_path)
-        said = {"ending": json.dumps({"state": "failed", "reason": "disk_full: OSError: No space left on device"})}
+        said = {"ending": json.dumps({"state": "failed", "reason": "oom: MemoryError: 3 GB"})}
         for seed in (0, 1):
             sweep.next()
             one = tune_trial(seed, "aaaa")
@@ -94,7 +94,7 @@ def test_what_the_trial_says_of_its_end_outweighs_what_tune_says(tmp_path: Path)
                 bridge.result(one, said)
             with Pulse(trial_folder(tmp_path, trial(seed).trial_id), 1):
                 bridge.error(one)
-        assert [ledger.history.outcomes[trial(seed).trial_id].cause for seed in (0, 1)] == ["disk_full", "worker_lost"]
+        assert [ledger.history.outcomes[trial(seed).trial_id].cause for seed in (0, 1)] == ["oom", "worker_lost"]
 
 
 def test_a_process_that_dies_before_its_trial_begins_costs_no_retry_a_few_times(tmp_path: Path) -> None:
