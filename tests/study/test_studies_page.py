@@ -29,7 +29,14 @@ def test_all_examples_are_found() -> None:
 
 @pytest.mark.parametrize(
     ("name", "trials"),
-    {"rotations.yaml": 9, "base_sizes.yaml": 48, "tuned.yaml": 60, "distances.yaml": 27}.items(),
+    {
+        "rotations.yaml": 9,
+        "base_sizes.yaml": 48,
+        "tuned.yaml": 60,
+        "bounded.yaml": 60,
+        "raced.yaml": 27,
+        "distances.yaml": 27,
+    }.items(),
 )
 @pytest.mark.usefixtures("here")
 def test_an_example_is_a_study_of_the_size_it_states(name: str, trials: int) -> None:
