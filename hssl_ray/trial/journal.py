@@ -40,13 +40,21 @@ def read_records(path: Path) -> list[Record]:
     Raises:
         NewerFormat: a newer version wrote it.
     """
-    latest: dict[int, dict[str, Any]] = {}
+    latest = {line["epoch"]: line for line in written(path)}
+    return [Record(**latest[epoch]) for epoch in sorted(latest)]
+
+
+def written(path: Path) -> Iterator[dict[str, Any]]:
+    """The fields of every record in the order of writing, those of epochs trained again included.
+
+    Raises:
+        NewerFormat: a newer version wrote it.
+    """
     for line in iterate_log(path):
         if "format" in line:
             check_format(path, line["format"], FORMAT)
         else:
-            latest[line["epoch"]] = line
-    return [Record(**latest[epoch]) for epoch in sorted(latest)]
+            yield line
 
 
 def check_journal(path: Path) -> None:

@@ -12,8 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from hssl_ray.trial.durable import read_log
-from hssl_ray.trial.journal import read_records
+from hssl_ray.trial.journal import read_records, written
 from tests.cli.mlflow_store import mlflow_runs
 from tests.cli.ports import free_port
 
@@ -75,7 +74,7 @@ def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Pa
     assert status["trials"] == 24 and status["states"]["finished"] == 24
     assert {name: (home / "trials" / name / "journal.jsonl").read_bytes() for name in finished} == journals
     for path in home.glob("trials/*/journal.jsonl"):
-        epochs = Counter(record["epoch"] for record in read_log(path) if "epoch" in record)
+        epochs = Counter(record["epoch"] for record in written(path))
         assert set(epochs) == {1, 2, 3, 4}
         assert all(count <= 2 for count in epochs.values())  # an epoch after the last checkpoint is trained once more
 

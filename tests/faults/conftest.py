@@ -1,14 +1,13 @@
 """Every fault under one seed by default, under five by `make chaos`, which also prints the table."""
 
-import os
 from collections.abc import Iterator
 
 import pytest
 
+from tests.faults.chaos import CHAOS, SEEDS
 from tests.faults.mlflow_server import MlflowServer
 from tests.faults.table import Table
 
-SEEDS = int(os.environ.get("HSSL_CHAOS_SEEDS", "1"))
 _TABLE = pytest.StashKey[Table]()
 
 
@@ -32,6 +31,6 @@ def figures(pytestconfig: pytest.Config) -> Table:
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     table = terminalreporter.config.stash.get(_TABLE, None)
-    if table is not None and "HSSL_CHAOS_SEEDS" in os.environ:
+    if table is not None and CHAOS:
         for line in ("", *table.lines()):
             terminalreporter.write_line(line)

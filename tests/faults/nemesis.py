@@ -15,8 +15,7 @@ from contextlib import closing
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from hssl_ray.trial.durable import read_log
-from hssl_ray.trial.journal import JOURNAL
+from hssl_ray.trial.journal import JOURNAL, written
 from hssl_ray.trial.pulse import Seen, read_pulses
 from tests.study.ray_cluster import MARK, processes
 
@@ -123,7 +122,7 @@ class Nemesis:
         """Trials that train now, and their workers."""
         found = []
         for folder in (self.home / "trials").glob("*/pulse"):
-            lines = read_log(folder.parent / JOURNAL)
+            lines = written(folder.parent / JOURNAL)
             attempts = range(1, 2 + max((line["attempt"] for line in lines), default=0) + len(self.struck))
             alive = [
                 seen

@@ -2,7 +2,6 @@
 
 import json
 import logging
-import os
 import sys
 import time
 from pathlib import Path
@@ -11,10 +10,11 @@ from hssl_ray.study.engine import Summary
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
+from tests.faults.chaos import CHAOS
 from tests.study import engine_programs as programs
 
 DRIVERS, METRICS = 4, 16
-EPOCHS = 40 if "HSSL_CHAOS_SEEDS" in os.environ else 8
+EPOCHS = 40 if CHAOS else 8
 
 
 def main() -> None:

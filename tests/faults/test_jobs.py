@@ -1,7 +1,6 @@
 """`ray job stop` (F4) and fifty studies one after the other (F31), on one head."""
 
 import json
-import os
 import subprocess
 import sys
 import time
@@ -14,13 +13,14 @@ import pytest
 from hssl_ray.study.ledger import read_history
 from hssl_ray.trial.pulse import FOLDER
 from tests.cli.mlflow_store import mlflow_runs
+from tests.faults.chaos import only_in_chaos
 from tests.faults.table import Table
 from tests.study.engine_programs import epochs_trained, trial
 from tests.study.ray_cluster import MARK, Driver, Head, processes, started_head, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
 
-STUDIES = 50 if "HSSL_CHAOS_SEEDS" in os.environ else 4
+STUDIES = 50
 LONG = """\
 study: long
 base: {train_images: 200, batch_size: 50, width: 0.125, epochs: 400, warmup_epochs: 1, optimizer: adamw}
@@ -81,6 +81,7 @@ def _training(home: Path) -> list[int]:
     return [pid for pid in pids if Path(f"/proc/{pid}").exists()]
 
 
+@only_in_chaos
 def test_short_studies_leave_nothing_behind(head: Head, tmp_path: Path, figures: Table) -> None:
     """Processes, shared memory and temporary files are after the last study what they were after the first."""
     temporary = tmp_path / "temporary"
@@ -109,7 +110,7 @@ def test_short_studies_leave_nothing_behind(head: Head, tmp_path: Path, figures:
     for what, count in before.items():
         figures.bad("F31", f"{what} more after {STUDIES} studies", max(0, after[what] - count), STUDIES)
     figures.share("F31", "open files of the head more, each study", (_descriptors(head) - descriptors) / STUDIES, "< 1")
-    assert STUDIES < 50 or _descriptors(head) - descriptors < STUDIES
+    assert _descriptors(head) - descriptors < STUDIES
 
 
 def _maps(process: int) -> str:

@@ -30,6 +30,7 @@ from hssl_ray.study.spec import Study
 from hssl_ray.trial.checkpoint_files import STATE, begin, latest_valid, of_epoch, publish, retain, write_json
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, read_records
+from tests.faults.chaos import only_in_chaos
 from tests.faults.flaky_files import Flaky
 from tests.study.engine_programs import epochs_trained, study, trial
 
@@ -326,6 +327,7 @@ checkpoints: {every_epochs: 1}
 """
 
 
+@only_in_chaos
 @pytest.mark.slow
 def test_a_study_goes_on_from_the_mirror_on_a_machine_without_a_home(tmp_path: Path) -> None:
     """As a user has it: SIGTERM after the first trial, the home deleted, `hssl-ray run` again; real training."""

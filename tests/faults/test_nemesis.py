@@ -1,7 +1,7 @@
 """F29, and with it F3 and F4: a study under random faults, and seven things that must hold afterwards."""
 
 import itertools
-import os
+import signal
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -14,14 +14,14 @@ from hssl_ray.study.ledger import read_history
 from hssl_ray.study.spec import load_study
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import read_log
-from hssl_ray.trial.journal import JOURNAL, read_records
+from hssl_ray.trial.journal import JOURNAL, read_records, written
 from hssl_ray.trial.train import train_trial
 from tests.cli.mlflow_store import mlflow_runs
+from tests.faults.chaos import CHAOS
 from tests.faults.nemesis import Nemesis
 from tests.faults.table import Table
 from tests.study.ray_cluster import is_agent, processes, wait_until
 
-CHAOS = "HSSL_CHAOS_SEEDS" in os.environ
 STRIKES, PAUSE = (30, 15.0) if CHAOS else (5, 2.0)  # ten minutes or so, and most of one
 SEEDS, EPOCHS = (30, 20) if CHAOS else (4, 10)
 
@@ -61,7 +61,7 @@ def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) 
         nemesis.end()
     planned = tuple(load_study(file).planned())
     trials = {one.trial_id: one.config for one in planned}
-    lines = {trial_id: read_log(trial_folder(home, trial_id) / JOURNAL) for trial_id in trials}
+    lines = {trial_id: list(written(trial_folder(home, trial_id) / JOURNAL)) for trial_id in trials}
     damaged = Counter(fault.trial for fault in nemesis.struck if fault.kind == "checkpoint")
 
     broken = {
@@ -88,7 +88,8 @@ def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) 
                 "F2", "from the kill to the next attempt, under random faults", fault.recovered, "<= 10 (median)"
             )
         if fault.kind == "signal" and fault.recovered is not None:
-            assert fault.code in (130, 143)
+            # By the signal itself where the driver was still importing: nothing had begun.
+            assert fault.code in (130, 143, -signal.SIGINT, -signal.SIGTERM)
             figures.time("F4", "from the signal to the driver's end", fault.recovered, "<= 10")
     assert nemesis.drivers > len(killed)
     if CHAOS:

@@ -18,6 +18,7 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
 from hssl_ray.trial.pulse import Seen, read_pulses
+from tests.faults.chaos import only_in_chaos
 from tests.faults.table import Table
 from tests.study.engine_programs import SECONDS, epochs_trained, study
 from tests.study.ray_cluster import Driver, Head, started_head, wait_until
@@ -112,6 +113,7 @@ def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: 
     figures.bad("F5", "trials lost", 0, 4)
 
 
+@only_in_chaos
 def test_a_trial_goes_on_with_the_workers_that_are_left(head: Head, tmp_path: Path) -> None:
     """Four workers on two nodes, then two on one: `min_workers` allows it, and the journal has every epoch once."""
     asked: dict[str, Any] = {"epochs": 8, "resources": {"workers": 4, "min_workers": 1}}

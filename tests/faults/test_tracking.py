@@ -1,7 +1,6 @@
 """F12-F15: MLflow away, gone, slow, broken or crowded, while studies run as if nothing were."""
 
 import json
-import os
 import random
 import re
 import subprocess
@@ -25,6 +24,7 @@ from hssl_ray.study.spec import Study, load_study
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
+from tests.faults.chaos import CHAOS
 from tests.faults.mlflow_server import MlflowServer, free_port, kept
 from tests.faults.proxy import MODES, Proxy
 from tests.faults.sqlite_writers import DRIVERS, EPOCHS, METRICS
@@ -32,8 +32,7 @@ from tests.faults.table import Table
 from tests.study import engine_programs as programs
 
 pytestmark = pytest.mark.faults
-LONG = "HSSL_CHAOS_SEEDS" in os.environ
-OUTAGE_SECONDS = 30.0 if LONG else 4.0
+OUTAGE_SECONDS = 30.0 if CHAOS else 4.0
 EPOCH_SECONDS = 0.03
 
 
@@ -190,7 +189,7 @@ def test_a_server_that_answers_badly_loses_nothing(
 ) -> None:
     """F14: late, 500, 429, reset and half answers, one after the other and mixed, while a study runs."""
     monkeypatch.setenv(programs.SECONDS, str(EPOCH_SECONDS))
-    seconds = 3.0 if LONG else 1.5
+    seconds = 3.0 if CHAOS else 1.5
     study = programs.study(
         seeds=[10 * seed + n for n in range(4)], epochs=round(6 * seconds / 4 / EPOCH_SECONDS), name=f"f14-{seed}"
     )
@@ -245,7 +244,7 @@ def test_sixteen_drivers_share_one_sqlite_store(tmp_path: Path, seed: int, figur
     slowest = max(one["seconds"] for one in told)
     figures.share("F15", "points written a second", found.points / slowest, "measured", "/s")
     assert [one["unsynced"] for one in told] == [[True] * DRIVERS] * 4, told
-    assert found.points == EPOCHS * METRICS * len(trials) >= (10_000 if LONG else 2_000)
+    assert found.points == EPOCHS * METRICS * len(trials) >= (10_000 if CHAOS else 2_000)
     assert (found.missing, found.doubled) == (0, 0)
     assert set(found.runs.values()) == {1} and found.statuses == {"FINISHED": len(trials)}
 
