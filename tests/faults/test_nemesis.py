@@ -22,7 +22,7 @@ from tests.faults.nemesis import Nemesis
 from tests.faults.table import Table
 from tests.study.ray_cluster import is_agent, processes, wait_until
 
-STRIKES, PAUSE = (30, 15.0) if CHAOS else (5, 2.0)  # ten minutes or so, and most of one
+STRIKES, PAUSE = (30, 15.0) if CHAOS else (3, 2.0)  # ten minutes or so, and one or two
 SEEDS, EPOCHS = (30, 20) if CHAOS else (4, 10)
 
 STUDY = f"""\
