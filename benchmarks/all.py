@@ -46,7 +46,7 @@ SCRIPTS = (
     Script("start_up"),
     Script("traffic"),
 )
-"""In the order of the bars in docs/performance.md; `diagnostics`, `even_grids`, `open_data`, `scale_error` and
+"""In the order of the bars in docs/performance.md; `diagnostics`, `even_grids`, `open_data`, `races`, `scale_error` and
 `training_step` answer other questions and have none.
 """
 

@@ -13,9 +13,10 @@ import gc
 import json
 import random
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from hssl_ray.study.engine import NoObserver, Observer, Report, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
@@ -24,7 +25,6 @@ from hssl_ray.study.metrics import EPOCH_METRICS, FINAL_METRICS
 from hssl_ray.study.ray_settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study, load_study
-from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -76,16 +76,7 @@ def epoch_metrics(config: TrialConfig, epoch: int, draw: random.Random) -> dict[
     return found
 
 
-def report_only(
-    config: TrialConfig,
-    report: Report,
-    resume: Path | None = None,
-    *,
-    workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
-) -> None:
+def report_only(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
     """A trial without training: random metrics, fixed by the trial."""
     draw = random.Random(config.trial_id)  # noqa: S311  numbers to compare, guards nothing
     for epoch in range(1, config.epochs + 1):

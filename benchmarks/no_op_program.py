@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hssl_ray.study.engine import Report, TrialProgram
-from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 
 EPOCHS = 1  # the stock recipe can hang with more: its reports pass through a queue of size one
@@ -17,16 +16,7 @@ def metrics_of(epoch: int) -> dict[str, float]:
     return {"epoch": float(epoch), **{f"train/metric_{number}": 1.0 / epoch + number for number in range(24)}}
 
 
-def train(
-    config: TrialConfig,
-    report: Report,
-    resume: Path | None = None,
-    *,
-    workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
-) -> None:
+def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
     """Report every epoch; no checkpoint, as the stock recipe has none."""
     for epoch in range(1, config.epochs + 1):
         report(metrics_of(epoch), None)

@@ -71,7 +71,7 @@ DASHBOARDS = (
                 "Done",
                 one(
                     f'sum(ray_hssl_trials{{{OF_STUDY}, state=~"finished|pruned|diverged"}})'
-                    f" / sum(ray_hssl_trials_total{{{OF_STUDY}}})"
+                    f" / sum(ray_hssl_study_trials{{{OF_STUDY}}})"
                 ),
                 "stat",
                 "percentunit",
@@ -294,7 +294,7 @@ def as_json(board: Dashboard) -> dict[str, Any]:
                     "label": "Study",
                     "type": "query",
                     "datasource": SOURCE,
-                    "query": {"query": "label_values(ray_hssl_trials_total, study)", "refId": "study"},
+                    "query": {"query": "label_values(ray_hssl_study_trials, study)", "refId": "study"},
                     "refresh": 2,
                     "multi": True,
                     "includeAll": True,

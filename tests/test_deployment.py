@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-from tests.cli.ports import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[1]
 DOCKER = ROOT / "docker"

@@ -29,7 +29,7 @@ HOME = Annotated[
     ),
 ]
 NO_WAIT = Annotated[bool, typer.Option("--no-wait", help="Return once the job is taken, instead of following it.")]
-_PASSED_ON = ("HSSL_HOME", "MLFLOW_TRACKING_URI", "HSSL_NATIVE")
+_PASSED_ON = ("HSSL_HOME", "HSSL_MIRROR", "MLFLOW_TRACKING_URI", "HSSL_NATIVE")
 
 
 def submit(
@@ -104,11 +104,13 @@ def _environment(address: str, cluster_home: str | None) -> dict[str, str]:
         passed["HSSL_HOME"] = cluster_home
     elif _is_here(address):
         passed["HSSL_HOME"] = str(home())
-    if urlsplit(passed.get("MLFLOW_TRACKING_URI", "")).password is not None:
-        raise ClusterError(
-            "MLFLOW_TRACKING_URI: must hold no password, since Ray shows a job's environment to all who may list jobs; "
-            "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD where the cluster is started"
-        )
+    for name, value in passed.items():
+        if "@" in urlsplit(value).netloc:
+            raise ClusterError(
+                f"{name}: must hold no user and no password, since Ray shows a job's environment to all who may list "
+                "jobs; give them to the processes of the cluster, as MLFLOW_TRACKING_USERNAME and "
+                "MLFLOW_TRACKING_PASSWORD or in the variables of its object store"
+            )
     return passed
 
 

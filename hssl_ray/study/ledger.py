@@ -67,6 +67,10 @@ class Outcome:
         if self.state not in get_args(State):
             raise ValueError(f"state: must be one of {', '.join(get_args(State))}, got {self.state}")
 
+    def is_done(self, early_stop: bool) -> bool:
+        """Whether the trial needs no further attempt in a study that stops trials early, or in one that does not."""
+        return self.state in FINAL or (early_stop and self.state == "pruned")  # else it is wanted whole
+
     @property
     def cause(self) -> str:
         return self.reason.partition(":")[0]

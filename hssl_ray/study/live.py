@@ -10,17 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from hssl_ray.study.early_stop import rung_epochs
 from hssl_ray.study.engine import Summary
-from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.ledger import Outcome, State
 from hssl_ray.study.metrics import LESS_IS_BETTER
 from hssl_ray.study.sections import EarlyStop
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.journal import Record
 
-STATES = ("planned", "running", "finished", "pruned", "diverged", "failed", "killed")
+STATES = ("planned", "running", *get_args(State))
 ALWAYS = ("train/loss", "probe/top1")
 """Metrics that every study shows, beside the one that it compares."""
 
@@ -37,7 +37,7 @@ class Family:
 
 FAMILIES = (
     Family("hssl_trials", "Trials of the study in each state.", ("study", "state")),
-    Family("hssl_trials_total", "Trials of the study, those a search may still suggest included."),
+    Family("hssl_study_trials", "Trials of the study, those a search may still suggest included."),
     Family("hssl_metric_last", "Newest value of a metric, of any trial of the method.", ("study", "method", "metric")),
     Family("hssl_metric_best", "Best value of a metric so far.", ("study", "method", "metric")),
     Family("hssl_epochs", "Epochs trained, repeated ones included.", ("study", "method"), "counter"),
@@ -153,7 +153,7 @@ class Live:
             counts["planned"] = max(0, self._planned - sum(counts.values()))
             for state in STATES:
                 found["hssl_trials", (study, state)] = counts[state]
-            found["hssl_trials_total", (study,)] = self._planned
+            found["hssl_study_trials", (study,)] = self._planned
             for (method, metric), value in self._last.items():
                 found["hssl_metric_last", (study, method, metric)] = value
             for (method, metric), value in self._best.items():

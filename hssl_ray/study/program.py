@@ -2,30 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from hssl_ray.study.engine import Report, TrialProgram
-from hssl_ray.trial.checkpoint_files import Retention, latest_valid
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 
 # All imports of torch are inside the functions: it takes more than a second.
 
 
-def train(
-    config: TrialConfig,
-    report: Report,
-    resume: Path | None = None,
-    *,
-    workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
-) -> None:
+def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
     """See `hssl_ray.trial.train.train_trial`."""
     from hssl_ray.trial.train import train_trial
 
-    train_trial(config, report, resume, workdir=workdir, checkpoint_every=checkpoint_every, keep=keep, beat=beat)
+    train_trial(config, report, resume, **settings)
 
 
 def latest_checkpoint(workdir: Path) -> Path | None:

@@ -15,7 +15,7 @@ from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
 from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
-from hssl_ray.study.ledger import FINAL, LEDGER, History, Ledger, Outcome
+from hssl_ray.study.ledger import LEDGER, History, Ledger, Outcome
 from hssl_ray.study.looks import race_digest
 from hssl_ray.study.reserve import check_room
 from hssl_ray.study.sampled import SampledTrials, search_digest
@@ -116,11 +116,10 @@ def _check_left(study: Study, ledger: Ledger) -> None:
         NoRoom: the checkpoints of the trials that are left will not fit on the disk.
     """
     history = ledger.history
-    done = FINAL | ({"pruned"} if study.early_stop else set())
     left = [
         trial
         for trial_id, trial in history.trials().items()
-        if trial_id not in history.outcomes or history.outcomes[trial_id].state not in done
+        if trial_id not in history.outcomes or not history.outcomes[trial_id].is_done(study.early_stop is not None)
     ]
     for trial in left:
         if trial.trial_id in history.attempts:

@@ -180,7 +180,7 @@ class Sweep:
     def _settle(self, trial: PlannedTrial) -> bool:
         """Whether a trial needs no attempt, because this study or another one is done with it."""
         known = self._ledger.history.outcomes.get(trial.trial_id)
-        if known is not None and self._is_done(known):
+        if known is not None and known.is_done(bool(self._early_stop)):
             self._close(trial.trial_id, known)
             return True
         found = shared_outcome(self._ledger.home, trial.trial_id) or self._stopped_before(trial)
@@ -213,11 +213,6 @@ class Sweep:
             self.stopped = refusal or self.stopped
             return refusal is None
         return True
-
-    def _is_done(self, outcome: Outcome) -> bool:
-        if outcome.state == "pruned":
-            return bool(self._early_stop)  # without it the trial is wanted whole
-        return outcome.state in ("finished", "diverged")
 
     def _close(self, trial_id: str, outcome: Outcome) -> None:
         self._settled.add(trial_id)

@@ -5,16 +5,15 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from hssl_ray.trial.journal import read_records, written
 from tests.cli.mlflow_store import mlflow_runs
-from tests.cli.ports import free_port
+from tests.ports import free_port
+from tests.study.ray_cluster import wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.slow]
 
@@ -42,13 +41,6 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "hssl_ray", *arguments]
 
 
-def wait_until(condition: Callable[[], bool], seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline, "waited too long"
-        time.sleep(0.2)
-
-
 @pytest.mark.faults
 def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Path) -> None:
     """SIGKILL in the middle: no trial lost, none trained twice, no run left RUNNING, no epoch behind the checkpoint."""
@@ -59,7 +51,9 @@ def test_a_killed_study_of_24_trials_run_again_ends_with_24_of_each(tmp_path: Pa
         driver = subprocess.Popen(
             command("run", str(study)), stdout=log, stderr=subprocess.STDOUT, start_new_session=True
         )
-    wait_until(lambda: len(list(home.glob("trials/*/outcome.json"))) >= 8 or driver.poll() is not None, 200)
+    wait_until(
+        lambda: len(list(home.glob("trials/*/outcome.json"))) >= 8 or driver.poll() is not None, 200, "8 trials end"
+    )
     assert driver.poll() is None, (tmp_path / "first.log").read_text()
     os.kill(driver.pid, signal.SIGKILL)
     driver.wait()
@@ -168,7 +162,15 @@ def test_submit_runs_a_study_once_and_gives_back_its_exit_code(head: dict[str, s
     assert "hssl-ray data prepare mnist" in lacking.stdout
 
 
-def test_a_secret_in_the_tracking_address_is_not_sent(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("name", "address"),
+    [
+        ("MLFLOW_TRACKING_URI", "http://me:hunter2@127.0.0.1:5000"),
+        ("MLFLOW_TRACKING_URI", "http://hunter2@127.0.0.1:5000"),
+        ("HSSL_MIRROR", "s3://key:hunter2@bucket/studies"),
+    ],
+)
+def test_a_secret_in_an_address_is_not_sent(tmp_path: Path, name: str, address: str) -> None:
     """Ray would show it to everyone who may list jobs; nothing is submitted, and the address is not printed."""
     study = tmp_path / "sent.yaml"
     study.write_text(STUDY)
@@ -177,10 +179,10 @@ def test_a_secret_in_the_tracking_address_is_not_sent(tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"MLFLOW_TRACKING_URI": "http://me:hunter2@127.0.0.1:5000"},
+        env=os.environ | {name: address},
     )
     assert refused.returncode == 2
-    assert "MLFLOW_TRACKING_URI" in refused.stderr and "hunter2" not in refused.stdout + refused.stderr
+    assert f"{name}: must hold no user" in refused.stderr and "hunter2" not in refused.stdout + refused.stderr
 
 
 def test_where_no_cluster_answers_submit_says_so(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from tests.cli.ports import free_port
+from tests.ports import free_port
 
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))

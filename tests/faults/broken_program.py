@@ -18,7 +18,7 @@ import torch
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.trial import train as training
-from hssl_ray.trial.checkpoint_files import Retention, latest_valid
+from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.ranks import Ranks
 from hssl_ray.trial.task import StepLosses, Task
@@ -33,9 +33,7 @@ def train(
     resume: Path | None = None,
     *,
     workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
+    **settings: Any,
 ) -> None:
     """Trains, and measures nothing but the loss. Every step of a rank is a line in `steps-<rank>`: the time and pid."""
     rank = Ranks.here().rank
@@ -47,9 +45,7 @@ def train(
         patch.object(training, "evaluate", lambda *arguments: {}),
         patch.object(training, "measure_start", lambda *arguments: {}),
     ):
-        training.train_trial(
-            config, report, resume, workdir=workdir, checkpoint_every=checkpoint_every, keep=keep, beat=beat
-        )
+        training.train_trial(config, report, resume, workdir=workdir, **settings)
 
 
 def _counted(forward: Callable[..., StepLosses], steps: Any, workdir: Path, fault: dict[str, Any]) -> Any:

@@ -3,7 +3,6 @@
 import math
 import os
 import signal
-import socket
 import sqlite3
 import subprocess
 import sys
@@ -20,14 +19,9 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import points
 from hssl_ray.trial.journal import JOURNAL, read_records
+from tests.ports import free_port
 
 START_SECONDS = 120
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @dataclass

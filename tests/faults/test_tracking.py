@@ -25,10 +25,11 @@ from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
 from tests.faults.chaos import CHAOS
-from tests.faults.mlflow_server import MlflowServer, free_port, kept
+from tests.faults.mlflow_server import MlflowServer, kept
 from tests.faults.proxy import MODES, Proxy
 from tests.faults.sqlite_writers import DRIVERS, EPOCHS, METRICS
 from tests.faults.table import Table
+from tests.ports import free_port
 from tests.study import engine_programs as programs
 
 pytestmark = pytest.mark.faults

@@ -4,15 +4,14 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.distributed as dist
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.study.engine import Report, TrialProgram
-from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from tests.study.engine_programs import SECONDS, latest_checkpoint
 
@@ -23,9 +22,7 @@ def train(
     resume: Path | None = None,
     *,
     workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
+    **settings: Any,
 ) -> None:
     """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks.
 

@@ -4,13 +4,12 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.study.spec import PlannedTrial, Study
-from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged
 
@@ -29,8 +28,7 @@ def train(
     *,
     workdir: Path,
     checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
+    **settings: Any,
 ) -> None:
     """Epochs without work: `train/loss` is 1 / epoch, plus the seed; checkpoints hold the epoch.
 

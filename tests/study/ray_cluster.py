@@ -5,7 +5,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,17 +17,11 @@ from typing import Any
 
 from hssl_ray.study.ledger import History, read_history
 from hssl_ray.study.ray_settings import EVERYWHERE, LOCAL
+from tests.ports import free_port
 
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HSSL_TEST_MARK"
 DRIVE = [sys.executable, "-m", "tests.study.ray_driver"]
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -110,25 +103,27 @@ class Head:
 
     environment: dict[str, str]
     dashboard: str
+    metrics: str
+    """Host and port that Prometheus scrapes."""
 
 
 @contextmanager
 def started_head(cpus: int = 2, **changes: str) -> Iterator[Head]:
     """A head on loopback, as a user starts it before `ray job submit`; its processes end with the block."""
-    port, dashboard = free_port(), free_port()
+    port, dashboard, metrics = free_port(), free_port(), free_port()
     variables = environment(RAY_ADDRESS=f"127.0.0.1:{port}", **LOCAL, **EVERYWHERE, **changes)
     ray = Path(sys.executable).with_name("ray")
     temporary = tempfile.mkdtemp(prefix="hssl-")  # short, as sockets need it
     command = f"{ray} start --head --node-ip-address=127.0.0.1 --port={port} --num-cpus={cpus} --num-gpus=0"
     command += f" --dashboard-host=127.0.0.1 --dashboard-port={dashboard} --object-store-memory=100000000"
     command += f" --ray-client-server-port={free_port()} --dashboard-agent-listen-port={free_port()}"
-    command += f" --temp-dir={temporary}"
+    command += f" --metrics-export-port={metrics} --temp-dir={temporary}"
     try:
         started = subprocess.run(
             command.split(), env=variables, capture_output=True, text=True, timeout=240, check=False
         )
         assert started.returncode == 0, started.stdout + started.stderr
-        yield Head(variables, f"http://127.0.0.1:{dashboard}")
+        yield Head(variables, f"http://127.0.0.1:{dashboard}", f"127.0.0.1:{metrics}")
     finally:
         for process in processes(variables[MARK]):
             os.kill(process, signal.SIGKILL)

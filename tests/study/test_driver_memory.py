@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,6 @@ from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import Outcome, read_history
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
-from hssl_ray.trial.checkpoint_files import Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import iterate_log
 from hssl_ray.trial.journal import Record
@@ -23,16 +22,7 @@ from hssl_ray.trial.journal import Record
 METRICS = 60
 
 
-def train(
-    config: TrialConfig,
-    report: Report,
-    resume: Path | None = None,
-    *,
-    workdir: Path,
-    checkpoint_every: int,
-    keep: Retention,
-    beat: Callable[[], None],
-) -> None:
+def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
     """Reports as many metrics as a real trial, no two equal."""
     for epoch in range(1, config.epochs + 1):
         report({"epoch": float(epoch)} | {f"m{k}": config.seed + k + epoch / 7 for k in range(METRICS)}, None)

@@ -43,7 +43,7 @@ def test_trials_move_between_states_and_stay_as_many(opened: tuple[Live, Study])
     live.trial_started(second, 1)
     states = {key[1][1]: count for key, count in live.samples().items() if key[0] == "hssl_trials"}
     assert states["finished"] == states["running"] == 1
-    assert sum(states.values()) == one.trial_count == value(live, "hssl_trials_total", one.study)
+    assert sum(states.values()) == one.trial_count == value(live, "hssl_study_trials", one.study)
 
 
 def test_best_follows_the_metric_s_own_sense(opened: tuple[Live, Study]) -> None:

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import socket
 import subprocess
 import sys
 import time
@@ -22,15 +21,10 @@ from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
+from tests.ports import free_port
 
 pytestmark = pytest.mark.slow
 START_SECONDS = 90
-
-
-def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
 
 
 @contextmanager
