@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from ray.util import list_named_actors
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.study.engine import Report, TrialProgram
@@ -49,6 +50,7 @@ def train(
             "train/loss": 1.0 / epoch + config.seed,
             "train/gradient": gradient.item(),
             "world": float(dist.get_world_size()),
+            "coordinators": float(sum("Coordinator" in actor["name"] for actor in list_named_actors(True))),
         }
         report(metrics | {"resumed": float(done), "threads": float(torch.get_num_threads())}, committed)
 
