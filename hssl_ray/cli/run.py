@@ -36,7 +36,7 @@ ENGINE = Annotated[
 YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
 
 
-def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY, yes: YES = False) -> None:
+def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, yes: YES = False) -> None:
     """Train what is left of a study and print its comparison; the same command again continues where it stopped.
 
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
