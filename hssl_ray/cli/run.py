@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hssl_ray.cli.codes import BUDGET_SPENT, NOT_SYNCED, SOME_FAILED
-from hssl_ray.cli.compare import SET, STUDY
+from hssl_ray.cli.plan import SET, STUDY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -36,7 +36,7 @@ ENGINE = Annotated[
 YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
 
 
-def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY, yes: YES = False) -> None:
+def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, yes: YES = False) -> None:
     """Train what is left of a study and print its comparison; the same command again continues where it stopped.
 
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
@@ -78,7 +78,8 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
     conclusion = aside.submit(_load_conclusion)
-    to.print(f"Resume with: {again('run', study, changes)}", soft_wrap=True)
+    chosen = "" if engine is EngineName.RAY else f" --engine {engine.value}"
+    to.print(f"Resume with: {again('run', study, changes)}{chosen}", soft_wrap=True)
     tracker = MlflowTracker(
         tracking_uri(root),
         root,
