@@ -23,6 +23,7 @@ from hssl_ray.cli.similarity import similarity
 from hssl_ray.cli.status import status
 from hssl_ray.cli.submit import submit
 from hssl_ray.cli.sync import sync
+from hssl_ray.cli.up import down, up
 
 app = typer.Typer(
     name="hssl-ray",
@@ -55,6 +56,8 @@ app.command()(similarity)
 app.command()(report)
 app.command()(sync)
 app.command()(reconcile)
+app.command()(up)
+app.command()(down)
 app.command()(schema)
 app.add_typer(data_app, name="data")
 app.add_typer(basis_app, name="basis")

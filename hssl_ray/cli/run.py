@@ -63,6 +63,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.machine.finding import use_services
     from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live
@@ -75,6 +76,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
+    use_services(os.environ, root)
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
     conclusion = aside.submit(_load_conclusion)
@@ -99,7 +101,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     )
     mirroring = _mirroring(root, loaded.study, to)
     observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
-    summary = run_study(loaded, home=root, engine=runs, observers=observers)
+    summary = run_study(loaded, home=root, engine=runs, observers=observers, outbox=lambda: tracker.unsynced)
     store.result()
     deadline = time.monotonic() + INTERRUPTED_SECONDS
 

@@ -172,13 +172,13 @@ def news(before: Watched | None, now: Watched) -> list[str]:
     if (said := now.driver()) != before.driver():
         lines.append(said)
     ran = {one.trial.trial_id: one for one in before.look.running}
-    for one in now.look.running:
-        lines += _moved(ran.get(one.trial.trial_id), one, now.metric)
     total = max(now.total, now.counted.trials)
     over = now.counted.trials - sum(now.counted.states.get(state, 0) for state in ("planned", "running"))
     first = over - len(now.look.ended) + 1
     for place, (trial, outcome) in enumerate(now.look.ended, start=max(1, first)):
         lines.append(f"[{place}/{total}] {_ended(trial, outcome, now)}")
+    for one in now.look.running:
+        lines += _moved(ran.get(one.trial.trial_id), one, now.metric)
     return lines
 
 
