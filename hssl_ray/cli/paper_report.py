@@ -11,7 +11,7 @@ from pathlib import Path
 from hssl_ray.cli.programs import program
 from hssl_ray.cli.report import Target
 from hssl_ray.data.files import replacing
-from hssl_ray.machine.finding import use_services
+from hssl_ray.machine.adoption import use_services
 from hssl_ray.report.paper.figure3 import figure3
 from hssl_ray.report.paper.figure3_drawing import figure_png, figure_svg
 from hssl_ray.report.paper.readings import TableError

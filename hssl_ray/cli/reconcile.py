@@ -24,7 +24,7 @@ def reconcile(study: STUDY = None, overrides: SET = None, json: JSON = False) ->
     """
     # Imported here: MLflow takes two seconds.
     from hssl_ray.data.home import home
-    from hssl_ray.machine.finding import use_services
+    from hssl_ray.machine.adoption import use_services
     from hssl_ray.study.mlflow_store import MlflowStore
     from hssl_ray.study.reconcile import reconcile as reconciled
     from hssl_ray.study.spec import load_study

@@ -63,7 +63,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
-    from hssl_ray.machine.finding import use_services
+    from hssl_ray.machine.adoption import use_services
     from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live

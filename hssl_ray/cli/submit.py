@@ -56,7 +56,7 @@ def submit(
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.programs import program
     from hssl_ray.data.home import home
-    from hssl_ray.machine.finding import use_services
+    from hssl_ray.machine.adoption import use_services
     from hssl_ray.study.job_package import pack
     from hssl_ray.study.ray_settings import open_jobs
     from hssl_ray.study.spec import load_study

@@ -37,7 +37,7 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
     # Imported here: MLflow takes two seconds.
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
-    from hssl_ray.machine.finding import use_services
+    from hssl_ray.machine.adoption import use_services
     from hssl_ray.study.lease import StudyLocked
     from hssl_ray.study.ledger import running_driver
     from hssl_ray.study.run import studies_run

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import select
 import signal
-import subprocess
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -31,17 +30,26 @@ def check_system() -> None:
         raise ServiceError("up: needs Linux's /proc and process handles, to end only what it started")
 
 
-def launch(command: Sequence[str], environment: Mapping[str, str], mark: str, log: Path) -> subprocess.Popen[bytes]:
-    """Start a process that outlives this one, deaf to this terminal's Ctrl-C."""
-    with log.open("ab") as output:
-        return subprocess.Popen(  # noqa: S603  commands of ours
+def launch(command: Sequence[str], environment: Mapping[str, str], mark: str, log: Path) -> int:
+    """Start a process that outlives this one, deaf to this terminal's Ctrl-C; its number.
+
+    Args:
+        command: the first word is a path.
+    """
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    try:
+        # Not subprocess, which holds on to its children: nobody here waits for this one.
+        return os.posix_spawn(
+            command[0],
             list(command),
-            env={**environment, MARK: mark},
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
+            {**environment, MARK: mark},
+            file_actions=[(os.POSIX_SPAWN_DUP2, nothing, 0), *((os.POSIX_SPAWN_DUP2, output, to) for to in (1, 2))],
+            setsid=True,
         )
+    finally:
+        os.close(output)
+        os.close(nothing)
 
 
 def marked(mark: str) -> list[int]:

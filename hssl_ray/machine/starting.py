@@ -198,8 +198,8 @@ def _start(home: Path, service: Service, before: list[Started]) -> Started:
     )
     record.write(home, [*before, one])
     log.unlink(missing_ok=True)
-    process = launch(service.command, service.environment, one.mark, log)
-    one = replace(one, pid=process.pid, born=born(process.pid))
+    pid = launch(service.command, service.environment, one.mark, log)
+    one = replace(one, pid=pid, born=born(pid))
     record.write(home, [*before, one])
     return one
 
