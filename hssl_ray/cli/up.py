@@ -21,7 +21,12 @@ def up(
     mlflow_port: Annotated[int | None, typer.Option(metavar="PORT", help=f"Of MLflow. {PORT}")] = None,
     prometheus_port: Annotated[int | None, typer.Option(metavar="PORT", help=f"Of Prometheus. {PORT}")] = None,
     store: Annotated[
-        str | None, typer.Option(metavar="URI", help="MLflow's database; absent means a SQLite file in the home.")
+        str | None,
+        typer.Option(
+            metavar="URI",
+            envvar="MLFLOW_BACKEND_STORE_URI",
+            help="MLflow's database; absent means a SQLite file in the home.",
+        ),
     ] = None,
     cpus: Annotated[int | None, typer.Option(min=1, help="Processors that trials may use; absent means all.")] = None,
 ) -> None:

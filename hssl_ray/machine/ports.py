@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import secrets
 import socket
 from collections.abc import Iterable
@@ -49,8 +50,7 @@ def choose(option: str, asked: int | None, usual: int | None, taken: Iterable[in
     if usual is not None and usual not in used and is_free(usual):
         return usual
     start = secrets.randbelow(len(SPARE))
-    found = (port for port in (*SPARE[start:], *SPARE[:start]) if port not in used and is_free(port))
-    port = next(found, None)
-    if port is None:
-        raise ServiceError(f"{option}: none of the ports {SPARE.start} to {SPARE.stop - 1} is free")
-    return port
+    for port in itertools.chain(SPARE[start:], SPARE[:start]):
+        if port not in used and is_free(port):
+            return port
+    raise ServiceError(f"{option}: none of the ports {SPARE.start} to {SPARE.stop - 1} is free")

@@ -117,12 +117,12 @@ def mlflow_server(*, port: int, store: str, artifacts: Path) -> Service:
     url = f"http://{LOOPBACK}:{port}"
     command = [
         *(sys.executable, "-m", "mlflow", "server", f"--host={LOOPBACK}", f"--port={port}", "--workers=1"),
-        f"--backend-store-uri={store}",
         f"--default-artifact-root={artifacts.as_uri()}",
         "--no-serve-artifacts",
     ]
     environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     environment |= {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+    environment["MLFLOW_BACKEND_STORE_URI"] = store  # it may hold a password, and all may read a command line
     return Service(
         name=MLFLOW,
         url=url,

@@ -49,6 +49,15 @@ class Wishes:
     """URI of MLflow's database."""
     cpus: int | None = None
 
+    def of(self, service: str) -> list[str]:
+        """The options that are about a service and were given."""
+        options: dict[str, dict[str, int | str | None]] = {
+            RAY: {"--ray-port": self.ray_port, "--dashboard-port": self.dashboard_port, "--cpus": self.cpus},
+            MLFLOW: {"--mlflow-port": self.mlflow_port, "--store": self.store},
+            PROMETHEUS: {"--prometheus-port": self.prometheus_port},
+        }
+        return [option for option, value in options[service].items() if value is not None]
+
 
 def bring_up(home: Path, wishes: Wishes, make_store: Callable[[str, Path], None], say: Say) -> list[Started]:
     """Start what does not run yet of the services of a home, and wait until it answers.
@@ -75,6 +84,9 @@ def bring_up(home: Path, wishes: Wishes, make_store: Callable[[str, Path], None]
             if one not in there:
                 _end(one)
         record.write(home, there)
+        for one in there:
+            if given := wishes.of(one.name):
+                say(f"{', '.join(given)}: not used, because {one.name} runs already; `hssl-ray down` ends it")
         usual = {one.name: _port(one.url) for one in before}
         planned = _plan(home, wishes, make_store, {one.name: one for one in there}, usual.get(MLFLOW))
         begun: list[Started] = []

@@ -90,7 +90,7 @@ class Watched:
 
     def _standing(self) -> str:
         said = self.counted.sentence() if self.look.trials else f"0 of {self.total} trials finished."
-        if self.open_ended and self.total > self.counted.trials:
+        if self.open_ended and self.look.trials and self.total > self.counted.trials:
             said += f" Up to {self.total} in all."
         return f"{said} Stopped by {self.counted.stopped}." if self.counted.stopped else said
 

@@ -1,11 +1,13 @@
 """`doctor`: every kind of illness is found, named with a remedy, and a healthy machine has none."""
 
 import contextlib
+import fcntl
 import json
 import os
 import sqlite3
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -65,13 +67,13 @@ def test_a_home_that_cannot_be_written_is_a_problem(tmp_path: Path, monkeypatch:
 def test_a_file_system_whose_locks_keep_nobody_out_is_a_problem(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage.fcntl, "flock", lambda file, how: None)
+    monkeypatch.setattr(fcntl, "flock", lambda file, how: None)
     assert levels(list(storage.writable(tmp_path, tmp_path)))["home"] == "problem"
 
 
 def test_a_clock_that_differs_from_the_disk_s_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    now = storage.time.time()
-    monkeypatch.setattr(storage.time, "time", lambda: now - 60)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now - 60)
     found = {one.subject: one for one in storage.writable(tmp_path, tmp_path)}
     assert found["clock"].level == "warning" and "60 s ahead" in found["clock"].said
 

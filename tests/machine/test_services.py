@@ -56,6 +56,12 @@ def test_a_head_asks_everybody_for_its_own_token(head: Service) -> None:
     )
 
 
+def test_a_store_s_password_is_on_no_command_line(tmp_path: Path) -> None:
+    store = mlflow_server(port=5000, store="postgresql://me:hidden-word@db/mlflow", artifacts=tmp_path)
+    assert not any("hidden-word" in word for word in store.command)
+    assert "hidden-word" in store.environment["MLFLOW_BACKEND_STORE_URI"]
+
+
 def test_every_address_is_loopback(head: Service, tmp_path: Path) -> None:
     store = mlflow_server(port=5000, store="sqlite:///x.db", artifacts=tmp_path)
     addresses = [word for word in (*head.command, *store.command) if "host=" in word or "ip-address=" in word]

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,7 +12,7 @@ from hssl_ray.machine import starting
 from hssl_ray.machine.adoption import use_services
 from hssl_ray.machine.ports import WORKERS, choose, is_free
 from hssl_ray.machine.problems import ServiceError
-from hssl_ray.machine.processes import marked
+from hssl_ray.machine.processes import launch, marked
 from hssl_ray.machine.record import Started, read, write
 from hssl_ray.machine.services import MLFLOW, PROMETHEUS, RAY, Service, answers
 from hssl_ray.machine.starting import Wishes, bring_down, bring_up
@@ -97,11 +97,10 @@ def test_a_half_failed_start_leaves_nothing(
     monkeypatch.setattr(starting, "END_SECONDS", 1.0)
     services[PROMETHEUS] = served(PROMETHEUS, free_port(), code)
     marks = list[str]()
-    launch = starting.launch
 
-    def noted(command: object, environment: object, mark: str, log: Path) -> int:
+    def noted(command: Sequence[str], environment: Mapping[str, str], mark: str, log: Path) -> int:
         marks.append(mark)
-        return launch(command, environment, mark, log)  # type: ignore[arg-type]
+        return launch(command, environment, mark, log)
 
     monkeypatch.setattr(starting, "launch", noted)
     with pytest.raises(ServiceError, match=f"Prometheus: {says}"):
