@@ -31,7 +31,10 @@ class EngineName(StrEnum):
 
 
 ENGINE = Annotated[
-    EngineName, typer.Option(help="`ray`: a local Ray, or the cluster at RAY_ADDRESS; `inline`: here, one by one.")
+    EngineName,
+    typer.Option(
+        help="`ray`: the cluster at RAY_ADDRESS, else that of `up`, else a local one; `inline`: here, one by one."
+    ),
 ]
 YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
 
