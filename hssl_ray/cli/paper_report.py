@@ -11,7 +11,7 @@ from pathlib import Path
 from hssl_ray.cli.programs import program
 from hssl_ray.cli.report import Target
 from hssl_ray.data.files import replacing
-from hssl_ray.machine.adoption import use_services
+from hssl_ray.machine.adoption import STORE, use_services
 from hssl_ray.report.paper.figure3 import figure3
 from hssl_ray.report.paper.figure3_drawing import figure_png, figure_svg
 from hssl_ray.report.paper.readings import TableError
@@ -69,7 +69,7 @@ def write_paper(asked: Asked, home: Path, output: Path | None, form: str | None)
     """
     query = asked.query()
     form = form or _by_suffix(asked.target, output)
-    use_services(os.environ, home)
+    use_services(os.environ, home, STORE)
     uri = tracking_uri(home)
     stored = read_store(uri, home)
     if form in PICTURES.values():

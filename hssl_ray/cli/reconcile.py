@@ -24,13 +24,13 @@ def reconcile(study: STUDY = None, overrides: SET = None, json: JSON = False) ->
     """
     # Imported here: MLflow takes two seconds.
     from hssl_ray.data.home import home
-    from hssl_ray.machine.adoption import use_services
+    from hssl_ray.machine.adoption import STORE, use_services
     from hssl_ray.study.mlflow_store import MlflowStore
     from hssl_ray.study.reconcile import reconcile as reconciled
     from hssl_ray.study.spec import load_study
     from hssl_ray.study.tracked import tracking_uri
 
-    use_services(os.environ, home())
+    use_services(os.environ, home(), STORE)
     name = None if study is None else load_study(study, overrides or (), large=True).study
     store = MlflowStore(tracking_uri(home()), home())
     found = reconciled(store, home(), name)

@@ -66,7 +66,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
-    from hssl_ray.machine.adoption import use_services
+    from hssl_ray.machine.adoption import BOTH, STORE, use_services
     from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live
@@ -79,7 +79,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
-    use_services(os.environ, root)
+    use_services(os.environ, root, STORE if engine is EngineName.INLINE else BOTH)
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
     conclusion = aside.submit(_load_conclusion)

@@ -62,7 +62,7 @@ def submit(
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
-    use_services(os.environ, home(), address)
+    use_services(os.environ, home(), dashboard=address)
     address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or USUAL
     environment = _environment(address, cluster_home)
     to = console()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -46,11 +47,16 @@ class Started:
         return bool(self.pid) and born(self.pid) == self.born and carries(Path(f"/proc/{self.pid}"), self.mark)
 
 
+def place_of(home: Path) -> Path:
+    """Where the services of this machine keep what is theirs; several machines may share a home."""
+    return home / FOLDER / socket.gethostname()
+
+
 def folder_of(home: Path) -> Path:
-    """Where the services of a home keep what is theirs; made for its owner alone."""
-    folder = home / FOLDER
+    """`place_of`, made for its owner alone."""
+    folder = place_of(home)
     if not folder.is_dir():
-        make_folder(home)
+        make_folder(folder.parent)
         folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
@@ -61,7 +67,7 @@ def read(home: Path) -> list[Started]:
     Raises:
         NewerFormat: a newer version wrote it.
     """
-    path = home / FOLDER / RECORD
+    path = place_of(home) / RECORD
     held = read_json(path)
     if held is None:
         return []

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import hssl_ray
-from hssl_ray.machine.ports import LOOPBACK
+from hssl_ray.machine.ports import LOOPBACK, is_free
 from hssl_ray.study.ray_settings import EVERYWHERE, LOCAL, OBJECT_STORE_BYTES
 
 RAY, MLFLOW, PROMETHEUS = "Ray", "MLflow", "Prometheus"
@@ -93,7 +93,9 @@ def ray_head(
         url=url,
         command=tuple(command),
         environment=environment,
-        is_ready=lambda: takes_jobs(url, token_file.read_text()),
+        # A head that answers still ends as a whole if its server of clients, the last to listen, fails to start; it
+        # has 30 s for that, which an overloaded machine may not have.
+        is_ready=lambda: not is_free(clients) and takes_jobs(url, token_file.read_text()),
         variables=address | {"RAY_API_SERVER_ADDRESS": url},
         folder=str(temporary),
     )

@@ -113,7 +113,7 @@ def bring_down(home: Path, say: Say) -> list[Started]:
     Raises:
         ServiceError: a process does not end.
     """
-    if not (home / record.FOLDER / record.RECORD).exists():
+    if not (record.place_of(home) / record.RECORD).exists():
         return []
     check_system()
     with record.alone(home):
@@ -124,7 +124,7 @@ def bring_down(home: Path, say: Say) -> list[Started]:
             _end(one)
             left.remove(one)
             record.write(home, left)
-        (home / record.FOLDER / TOKEN).unlink(missing_ok=True)
+        (record.place_of(home) / TOKEN).unlink(missing_ok=True)
         return services
 
 

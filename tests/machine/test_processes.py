@@ -1,6 +1,7 @@
 """What `down` may end: everything that carries the mark, wherever it went, and nothing that only has the number."""
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from hssl_ray.machine.processes import MARK, end, launch, marked, wait_for_end
-from hssl_ray.machine.record import Started, read, write, write_secret
+from hssl_ray.machine.record import Started, place_of, read, write, write_secret
 from hssl_ray.study.born import born
 from tests.study.ray_cluster import wait_until
 
@@ -61,9 +62,19 @@ def test_what_was_started_comes_back_and_the_file_goes_with_the_last(tmp_path: P
     services = [Started("Ray", "http://127.0.0.1:1", "m", 1, "b", "log", "folder", {"RAY_ADDRESS": "127.0.0.1:2"})]
     write(tmp_path, services)
     assert read(tmp_path) == services
-    assert (tmp_path / "services").stat().st_mode & 0o777 == 0o700
+    assert place_of(tmp_path).stat().st_mode & 0o777 == 0o700
     write(tmp_path, [])
-    assert read(tmp_path) == [] and not (tmp_path / "services" / "services.json").exists()
+    assert read(tmp_path) == [] and not (place_of(tmp_path) / "services.json").exists()
+
+
+def test_another_machine_s_services_are_not_ours(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A home may be shared; over there, 127.0.0.1 and the numbers of processes mean something else."""
+    services = [Started("Ray", "http://127.0.0.1:1", "m", 1, "b")]
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setattr(socket, "gethostname", lambda: "elsewhere")
+        write(tmp_path, services)
+        assert read(tmp_path) == services
+    assert read(tmp_path) == []
 
 
 def test_a_secret_is_for_its_owner_alone(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from hssl_ray.machine import starting
-from hssl_ray.machine.adoption import use_services
+from hssl_ray.machine.adoption import STORE, use_services
 from hssl_ray.machine.ports import WORKERS, choose, is_free
 from hssl_ray.machine.problems import ServiceError
 from hssl_ray.machine.processes import launch, marked
@@ -131,6 +131,15 @@ def test_variables_lead_to_what_runs_and_the_user_s_win(services: dict[str, Serv
     elsewhere = dict[str, str]()
     use_services(elsewhere, tmp_path, dashboard="http://10.0.0.1:8265")
     assert set(elsewhere) == {"MLFLOW_TRACKING_URI"}  # no token of ours for another cluster
+    head = next(one for one in read(tmp_path) if one.name == RAY)
+    os.kill(head.pid, 9)
+    os.waitpid(head.pid, 0)
+    with pytest.raises(ServiceError, match="Ray: was started by `up` and has ended"):
+        use_services(dict[str, str](), tmp_path)  # or a study would go to a stranger on the usual port
+    use_services({"RAY_ADDRESS": "10.0.0.1:6379"}, tmp_path)
+    use_services(dict[str, str](), tmp_path, STORE)
+    use_services(left_out := dict[str, str](), tmp_path, strict=False)
+    assert set(left_out) == {"MLFLOW_TRACKING_URI"}
     down(tmp_path)
     nothing = dict[str, str]()
     use_services(nothing, tmp_path)
