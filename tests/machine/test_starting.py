@@ -1,6 +1,8 @@
 """`up` and `down` with small servers in the place of Ray, MLflow and Prometheus."""
 
 import os
+import socket
+import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -16,7 +18,9 @@ from hssl_ray.machine.processes import launch, marked
 from hssl_ray.machine.record import Started, read, write
 from hssl_ray.machine.services import MLFLOW, PROMETHEUS, RAY, Service, answers
 from hssl_ray.machine.starting import Wishes, bring_down, bring_up
+from hssl_ray.study.ledger import driver_of
 from tests.ports import free_port
+from tests.study.ray_cluster import wait_until
 
 NAMES = (MLFLOW, RAY, PROMETHEUS)
 
@@ -115,6 +119,43 @@ def test_a_start_that_was_killed_half_way_is_ended_by_its_mark(services: dict[st
     write(tmp_path, [replace(one, pid=0, born=None) if one.name == first.name else one for one in read(tmp_path)])
     down(tmp_path)
     assert not marked(first.mark)
+
+
+DRIVER = """
+import signal, sys, time
+from pathlib import Path
+from hssl_ray.study.ledger import Ledger
+
+def end(number, frame):
+    time.sleep(1.0)  # longer than a killed one has
+    ledger.close()
+    sys.exit()
+
+signal.signal(signal.SIGTERM, end)
+ledger = Ledger.open(Path(sys.argv[1]), sys.argv[2])
+time.sleep(600)
+"""
+
+
+def test_studies_that_run_as_jobs_end_in_order_and_others_go_on(services: dict[str, Service], tmp_path: Path) -> None:
+    """The driver of a job has the mark, as a child of the head; one that somebody started by hand has not."""
+    head = next(one for one in up(tmp_path) if one.name == RAY)
+    command = [sys.executable, "-c", DRIVER, str(tmp_path)]
+    launch([*command, "job"], os.environ, head.mark, tmp_path / "log")
+    by_hand = subprocess.Popen([*command, "by-hand"])
+    try:
+        wait_until(lambda: all(driver_of(tmp_path, name) for name in ("job", "by-hand")), 60, "both studies run")
+        said = list[str]()
+        bring_down(tmp_path, said.append)
+        assert driver_of(tmp_path, "job") is None  # it gave its lease back, which a killed one leaves behind
+        assert by_hand.poll() is None and driver_of(tmp_path, "by-hand") is not None
+        assert said == [
+            f"study by-hand: run by process {by_hand.pid} on {socket.gethostname()}, which is left alone",
+            "study job: ending it in order; it goes on when it is run again",
+        ]
+    finally:
+        by_hand.kill()
+        by_hand.wait()
 
 
 # ---- how the others find them
