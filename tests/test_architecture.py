@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hssl_ray"
-# A room may import itself and the rooms right of it: cli -> report -> study -> trial -> method, data.
+# A room may import itself and the rooms right of it: cli -> report, machine -> study -> trial -> method, data.
 BELOW = {
-    "cli": {"report", "study", "trial", "method", "data"},
+    "cli": {"report", "machine", "study", "trial", "method", "data"},
     "report": {"study", "trial", "method", "data"},
+    "machine": {"study", "trial", "method", "data"},
     "study": {"trial", "method", "data"},
     "trial": {"method", "data"},
     "method": set[str](),

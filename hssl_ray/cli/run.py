@@ -31,7 +31,10 @@ class EngineName(StrEnum):
 
 
 ENGINE = Annotated[
-    EngineName, typer.Option(help="`ray`: a local Ray, or the cluster at RAY_ADDRESS; `inline`: here, one by one.")
+    EngineName,
+    typer.Option(
+        help="`ray`: the cluster at RAY_ADDRESS, else that of `up`, else a local one; `inline`: here, one by one."
+    ),
 ]
 YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
 
@@ -63,6 +66,7 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.machine.adoption import BOTH, STORE, use_services
     from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live
@@ -75,6 +79,7 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
+    use_services(os.environ, root, STORE if engine is EngineName.INLINE else BOTH)
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
     conclusion = aside.submit(_load_conclusion)
@@ -100,7 +105,7 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     )
     mirroring = _mirroring(root, loaded.study, to)
     observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
-    summary = run_study(loaded, home=root, engine=runs, observers=observers)
+    summary = run_study(loaded, home=root, engine=runs, observers=observers, outbox=lambda: tracker.unsynced)
     store.result()
     deadline = time.monotonic() + INTERRUPTED_SECONDS
 

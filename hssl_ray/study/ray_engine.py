@@ -28,14 +28,20 @@ from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.ray_metrics import exported
-from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
+from hssl_ray.study.ray_settings import (
+    OBJECT_STORE_BYTES,
+    TRIALS,
+    check_address,
+    check_authentication,
+    own_address,
+    preloading,
+)
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
 TUNE_LOOP = "hssl_ray.study.tune_loop"
 _TEMPORARY = re.compile(r"hssl-ray-\w{8}")
 TOO_SLOW = "timed out during startup"  # what Ray says when its head takes more than 30 seconds
-OBJECT_STORE_BYTES = 200_000_000  # only settings and records pass through it; data sets are memory-mapped files
 
 
 class RayEngine:
