@@ -21,7 +21,7 @@ test: setup
 
 # Every command of the documents, also the slow ones, as a reader would type it.
 docs: setup
-	@$(BIN)/python -m pytest tests/test_docs.py tests/test_added.py
+	@HSSL_SLOW_DOCS=1 $(BIN)/python -m pytest tests/test_docs.py tests/test_added.py
 
 # Every fault under five seeds, and the table of what each did.
 chaos: setup
