@@ -28,6 +28,7 @@ from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.ray_metrics import exported
+from hssl_ray.study.ray_nodes import check_home
 from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
@@ -61,7 +62,8 @@ class RayEngine:
         """See `Engine.run`.
 
         Raises:
-            ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, or it can never hold one trial.
+            ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, it can never hold one trial, or one of its
+                nodes does not share the home.
         """
         scratch = options.scratch
         own = not os.environ.get("RAY_ADDRESS")
@@ -69,6 +71,7 @@ class RayEngine:
         scratch.mkdir(parents=True)
         with self._cluster(scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
+            check_home(options.home, scratch, resources)
             if self._announce is not None:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()
