@@ -22,7 +22,7 @@ from hssl_ray.study.sections import Resources
 
 ANSWER_SECONDS = 120.0
 """A node has to start a process first."""
-LOOK_SECONDS = 10.0
+LOOK_SECONDS = 5.0
 """How long a shared file system may take to show one host what another one wrote."""
 
 
