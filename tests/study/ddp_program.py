@@ -2,7 +2,6 @@
 
 import json
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
@@ -25,17 +24,12 @@ def train(
     workdir: Path,
     **settings: Any,
 ) -> None:
-    """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks.
-
-    At temperature 0.7 the second rank's process dies at epoch 2, the first time.
-    """
+    """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks."""
     rank = dist.get_rank()
     done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
     model = DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
     for epoch in range(done + 1, config.epochs + 1):
         time.sleep(float(os.environ.get(SECONDS, "0")))
-        if epoch == 2 and rank == 1:
-            _die_once(config, workdir)
         model.zero_grad()
         model(torch.full((1, 1), float(rank))).sum().backward()
         gradient = next(model.parameters()).grad
@@ -52,13 +46,7 @@ def train(
             "world": float(dist.get_world_size()),
             "coordinators": float(sum("Coordinator" in actor["name"] for actor in list_named_actors(True))),
         }
-        report(metrics | {"resumed": float(done), "threads": float(torch.get_num_threads())}, committed)
-
-
-def _die_once(config: TrialConfig, workdir: Path) -> None:
-    if config.temperature == 0.7 and not (workdir / "died").exists():
-        (workdir / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        report(metrics | {"threads": float(torch.get_num_threads())}, committed)
 
 
 PROGRAM = TrialProgram(train, latest_checkpoint)
