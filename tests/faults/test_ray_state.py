@@ -73,15 +73,18 @@ def listening(mark: str) -> set[str]:
 def test_f6_f7_spoilt_state_of_tune_loses_no_trial_and_runs_nothing(tmp_path: Path, seed: int, figures: Table) -> None:
     """SIGKILL in the middle of a study: no process is left over, and what Tune had written down is spoilt before the
     study is run again. No epoch is trained again that a checkpoint holds."""
-    driver = Driver(tmp_path / "home", environment(**{SECONDS: "0.2", "TUNE_GLOBAL_CHECKPOINT_S": "0"}))
+    driver = Driver(tmp_path / "home", environment(**{SECONDS: "0.4", "TUNE_GLOBAL_CHECKPOINT_S": "0"}))
     mark = driver.environment[MARK]
     engine, canary = driver.home / "studies/fake/engine", tmp_path / "canary"
     asked: dict[str, Any] = {"seeds": SEEDS, "epochs": EPOCHS}
     process = driver.start(**asked)
+    first = trial(0, epochs=EPOCHS).trial_id
+    wait_until(lambda: bool(epochs_trained(driver.home, first)) or process.poll() is not None, 200, "a trial trains")
+    heard = listening(mark)
     wait_until(lambda: len(driver.history().outcomes) >= 2 or process.poll() is not None, 200, "two trials have ended")
-    assert listening(mark) and listening(mark) <= LOOPBACK
     process.kill()
     process.communicate()
+    assert heard and heard <= LOOPBACK
     wait_until(lambda: not [one for one in processes(mark) if not is_agent(one)], 10, "cluster and trials end")
     for agent in processes(mark):
         os.kill(agent, signal.SIGKILL)  # rather than wait for them

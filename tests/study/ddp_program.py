@@ -8,7 +8,6 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
-from ray.util import list_named_actors
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.study.engine import Report, TrialProgram
@@ -25,6 +24,9 @@ def train(
     **settings: Any,
 ) -> None:
     """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks."""
+    # Here, because a driver imports this module before Ray's settings are made, and Ray reads them while imported.
+    from ray.util import list_named_actors
+
     rank = dist.get_rank()
     done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
     model = DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
