@@ -2,7 +2,7 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: study test chaos lint benchmarks setup clean
+.PHONY: study test docs chaos lint benchmarks setup clean
 
 setup: .venv/.ready
 
@@ -18,6 +18,10 @@ study: setup
 
 test: setup
 	@$(BIN)/python -m pytest
+
+# Every command of the documents, also the slow ones, as a reader would type it.
+docs: setup
+	@$(BIN)/python -m pytest tests/test_docs.py tests/test_added.py
 
 # Every fault under five seeds, and the table of what each did.
 chaos: setup

@@ -46,8 +46,8 @@ SCRIPTS = (
     Script("start_up"),
     Script("traffic"),
 )
-"""In the order of the bars in docs/performance.md; `diagnostics`, `even_grids`, `open_data`, `races`, `scale_error` and
-`training_step` answer other questions and have none.
+"""In the order of the bars in docs/performance.md; `diagnostics`, `even_grids`, `open_data`, `races`, `scale_error`,
+`training_step` and `watching` answer other questions and have none.
 """
 
 

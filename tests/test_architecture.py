@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 PACKAGE = Path(__file__).parents[1] / "hssl_ray"
-# A room may import itself and the rooms right of it: cli -> report -> study -> trial -> method, data.
+# A room may import itself and the rooms right of it: cli -> report, machine -> study -> trial -> method, data.
 BELOW = {
-    "cli": {"report", "study", "trial", "method", "data"},
+    "cli": {"report", "machine", "study", "trial", "method", "data"},
     "report": {"study", "trial", "method", "data"},
+    "machine": {"study", "trial", "method", "data"},
     "study": {"trial", "method", "data"},
     "trial": {"method", "data"},
     "method": set[str](),
@@ -40,6 +41,9 @@ ONLY = {
 }
 FORBIDDEN_CALLS = {"eval", "exec", "print", "breakpoint", "__import__", "compile"}
 FORBIDDEN_CALLS |= {"yaml.load", "torch.load", "os.system", "os.popen", "importlib.import_module", "runpy.run_path"}
+IMPORTS_WHAT_IS_ADDED = "added.py"
+"""The one file that imports by a name it was not written with: that of a file in one of the package's own folders."""
+EVERYWHERE = {"added"}  # what every room may import besides
 UNPICKLERS = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shelve"}
 FORBIDDEN_ARGUMENTS = {("shell", "True"), ("weights_only", "False"), ("allow_pickle", "True")}
 
@@ -59,7 +63,7 @@ def imports(path: Path) -> Iterator[str]:
 
 
 def misplaced(path: Path, room: str) -> list[str]:
-    allowed = BELOW[room] | {room}
+    allowed = BELOW[room] | {room} | EVERYWHERE
     return [name for name in imports(path) if name.startswith("hssl_ray.") and name.split(".")[1] not in allowed]
 
 
@@ -114,7 +118,8 @@ def runs_what_it_reads(path: Path) -> list[str]:
 
 @pytest.mark.parametrize("path", modules(), ids=lambda path: str(path.relative_to(PACKAGE)))
 def test_no_file_runs_what_it_reads(path: Path) -> None:
-    assert runs_what_it_reads(path) == []
+    added = path == PACKAGE / IMPORTS_WHAT_IS_ADDED
+    assert runs_what_it_reads(path) == (["importlib.import_module"] if added else [])
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""The command line: `hssl-ray plan | run | submit | status | compare | data | basis ...`.
+"""The command line: `hssl-ray plan | run | submit | status | compare | up | down | doctor | data ...`.
 
 Commands import what they need when they run, so that `--help` and `plan` start without torch, Ray or MLflow.
 """
@@ -14,6 +14,7 @@ from hssl_ray import __version__
 from hssl_ray.cli.basis import app as basis_app
 from hssl_ray.cli.compare import compare
 from hssl_ray.cli.data import app as data_app
+from hssl_ray.cli.doctor import doctor
 from hssl_ray.cli.plan import plan
 from hssl_ray.cli.reconcile import reconcile
 from hssl_ray.cli.report import report
@@ -23,6 +24,7 @@ from hssl_ray.cli.similarity import similarity
 from hssl_ray.cli.status import status
 from hssl_ray.cli.submit import submit
 from hssl_ray.cli.sync import sync
+from hssl_ray.cli.up import down, up
 
 app = typer.Typer(
     name="hssl-ray",
@@ -55,6 +57,9 @@ app.command()(similarity)
 app.command()(report)
 app.command()(sync)
 app.command()(reconcile)
+app.command()(up)
+app.command()(down)
+app.command()(doctor)
 app.command()(schema)
 app.add_typer(data_app, name="data")
 app.add_typer(basis_app, name="basis")

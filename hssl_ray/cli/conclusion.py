@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -70,7 +71,7 @@ def _tell(tracker: MlflowTracker, study: Study, comparison: Comparison, home: Pa
 
 
 def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker) -> dict[str, str]:
-    """How to look at the study in MLflow, and how to run it on a Ray whose dashboard stays."""
+    """How to look at the study in MLflow, and how to run it where MLflow and Ray's dashboard stay."""
     commands = {}
     if tracker.database:
         commands["open the MLflow UI"] = (
@@ -78,8 +79,7 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
         )
     if tracker.view_url:
         commands["charts by method"] = tracker.view_url
-    head = f"{program('ray')} start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
-    commands["open the Ray dashboard"] = f"RAY_AUTH_MODE=token {head}; then http://127.0.0.1:8265"
-    commands["its token"] = f"{program('ray')} get-auth-token"
-    commands["run on that Ray"] = f"RAY_ADDRESS=127.0.0.1:6379 {again('run', path, overrides)}"
+    if not os.environ.get("RAY_ADDRESS"):
+        commands["start a Ray with a dashboard, MLflow and Prometheus"] = f"{program('hssl-ray')} up"
+        commands["run it there"] = again("submit", path, overrides)
     return commands

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from hssl_ray.cli.codes import DATA, INCOMPATIBLE, INVALID, SOME_FAILED
 from hssl_ray.data.errors import DataError
+from hssl_ray.machine.problems import ServiceError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.lease import StudyLocked
@@ -25,7 +26,7 @@ def exit_code(error: Exception) -> int | None:
     match error:
         case StudyError() | SamplerUnavailable() | WarmStartError() | ClusterError() | TableError():
             return INVALID
-        case DataError() | StoreUnavailable() | MirrorUnavailable() | NoRoom() | NoLocks():
+        case DataError() | ServiceError() | StoreUnavailable() | MirrorUnavailable() | NoRoom() | NoLocks():
             return DATA
         case DiskFull():
             return SOME_FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -10,6 +11,7 @@ from pathlib import Path
 from hssl_ray.cli.programs import program
 from hssl_ray.cli.report import Target
 from hssl_ray.data.files import replacing
+from hssl_ray.machine.adoption import STORE, use_services
 from hssl_ray.report.paper.figure3 import figure3
 from hssl_ray.report.paper.figure3_drawing import figure_png, figure_svg
 from hssl_ray.report.paper.readings import TableError
@@ -67,6 +69,7 @@ def write_paper(asked: Asked, home: Path, output: Path | None, form: str | None)
     """
     query = asked.query()
     form = form or _by_suffix(asked.target, output)
+    use_services(os.environ, home, STORE)
     uri = tracking_uri(home)
     stored = read_store(uri, home)
     if form in PICTURES.values():

@@ -134,8 +134,9 @@ def report(
         return
     if not target.endswith(STUDY_SUFFIXES):
         from hssl_ray.study.problems import did_you_mean, shown
+        from hssl_ray.study.yaml_source import nearby
 
-        near = did_you_mean(target, TARGETS)
+        near = nearby(Path(target)) or did_you_mean(target, TARGETS)
         raise typer.BadParameter(f"must be a .yaml file, table1, table2 or figure3, got {shown(target)}{near}")
 
     from hssl_ray.cli.pages import write_page

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from hssl_ray.cli.codes import BUDGET_SPENT, NOT_SYNCED, SOME_FAILED
-from hssl_ray.cli.compare import SET, STUDY
+from hssl_ray.cli.plan import SET, STUDY
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -31,12 +31,15 @@ class EngineName(StrEnum):
 
 
 ENGINE = Annotated[
-    EngineName, typer.Option(help="`ray`: a local Ray, or the cluster at RAY_ADDRESS; `inline`: here, one by one.")
+    EngineName,
+    typer.Option(
+        help="`ray`: the cluster at RAY_ADDRESS, else that of `up`, else a local one; `inline`: here, one by one."
+    ),
 ]
 YES = Annotated[bool, typer.Option("--yes", help="Run a study of more than 10,000 trials.")]
 
 
-def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY, yes: YES = False) -> None:
+def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, yes: YES = False) -> None:
     """Train what is left of a study and print its comparison; the same command again continues where it stopped.
 
     Exit codes: 0 all trials ended well, 2 the study is invalid or no cluster holds a trial, 3 data is missing,
@@ -63,6 +66,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.machine.adoption import BOTH, STORE, use_services
     from hssl_ray.study.engine import Observer
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live
@@ -75,10 +79,12 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
     changes = overrides or ()
     to, root = console(), home()
+    use_services(os.environ, root, STORE if engine is EngineName.INLINE else BOTH)
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
     conclusion = aside.submit(_load_conclusion)
-    to.print(f"Resume with: {again('run', study, changes)}", soft_wrap=True)
+    chosen = "" if engine is EngineName.RAY else f" --engine {engine.value}"
+    to.print(f"Resume with: {again('run', study, changes)}{chosen}", soft_wrap=True)
     tracker = MlflowTracker(
         tracking_uri(root),
         root,
@@ -99,7 +105,7 @@ def run(study: STUDY, overrides: SET = None, engine: EngineName = EngineName.RAY
     )
     mirroring = _mirroring(root, loaded.study, to)
     observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
-    summary = run_study(loaded, home=root, engine=runs, observers=observers)
+    summary = run_study(loaded, home=root, engine=runs, observers=observers, outbox=lambda: tracker.unsynced)
     store.result()
     deadline = time.monotonic() + INTERRUPTED_SECONDS
 

@@ -16,9 +16,14 @@ import typer
 from hssl_ray.cli.compare import SET, STUDY
 from hssl_ray.cli.run import YES
 
+USUAL = "http://127.0.0.1:8265"
 ADDRESS = Annotated[
-    str,
-    typer.Option(metavar="URL", envvar="RAY_API_SERVER_ADDRESS", help="The cluster's dashboard, which takes its jobs."),
+    str | None,
+    typer.Option(
+        metavar="URL",
+        help="The cluster's dashboard, which takes its jobs; absent means $RAY_API_SERVER_ADDRESS, else that of `up`, "
+        f"else {USUAL}.",
+    ),
 ]
 HOME = Annotated[
     str | None,
@@ -35,7 +40,7 @@ _PASSED_ON = ("HSSL_HOME", "HSSL_MIRROR", "MLFLOW_TRACKING_URI", "HSSL_NATIVE")
 def submit(
     study: STUDY,
     overrides: SET = None,
-    address: ADDRESS = "http://127.0.0.1:8265",
+    address: ADDRESS = None,
     cluster_home: HOME = None,
     no_wait: NO_WAIT = False,
     yes: YES = False,
@@ -50,11 +55,15 @@ def submit(
     # Imported here, so that other commands start without Ray.
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.programs import program
+    from hssl_ray.data.home import home
+    from hssl_ray.machine.adoption import use_services
     from hssl_ray.study.job_package import pack
     from hssl_ray.study.ray_settings import open_jobs
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
+    use_services(os.environ, home(), dashboard=address)
+    address = address or os.environ.get("RAY_API_SERVER_ADDRESS") or USUAL
     environment = _environment(address, cluster_home)
     to = console()
     jobs = open_jobs(address)
@@ -70,7 +79,7 @@ def submit(
         to.print(f"Submitted as job {job_id}: {address}/#/jobs/{job_id}", soft_wrap=True)
     else:
         to.print(f"Job {job_id} runs this study already: {address}/#/jobs/{job_id}", soft_wrap=True)
-    ray = f"RAY_AUTH_MODE={os.environ['RAY_AUTH_MODE']} {program('ray')} job"
+    ray = f"{_authentication()} {program('ray')} job"
     to.print(f"Follow it: {ray} logs --address {address} --follow {job_id}", soft_wrap=True)
     to.print(f"Stop it: {ray} stop --address {address} {job_id}", soft_wrap=True)
     if no_wait:
@@ -126,6 +135,12 @@ def _facts(study: Path, environment: Mapping[str, str]) -> dict[str, str]:
         GIT_COMMIT: git_commit(),
     }
     return {name: value for name, value in facts.items() if value}
+
+
+def _authentication() -> str:
+    """How Ray's own commands get in, without the token itself."""
+    names = [name for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN_PATH") if os.environ.get(name)]
+    return " ".join(f"{name}={shlex.quote(os.environ[name])}" for name in names)
 
 
 def _is_here(address: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -36,6 +37,7 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
     # Imported here: MLflow takes two seconds.
     from hssl_ray.cli.provenance import provenance
     from hssl_ray.data.home import home
+    from hssl_ray.machine.adoption import STORE, use_services
     from hssl_ray.study.lease import StudyLocked
     from hssl_ray.study.ledger import running_driver
     from hssl_ray.study.run import studies_run
@@ -43,6 +45,7 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
     from hssl_ray.study.tracked import Provenance
 
     root, lacking = home(), 0
+    use_services(os.environ, root, STORE)
     if study is not None:
         name = load_study(study, overrides or (), large=True).study
         if (driver := running_driver(root, name)) is not None:

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from hssl_ray.data.errors import DataError
-from hssl_ray.data.published import Publication
+from hssl_ray.data.publication import Publication
 
 
 @contextmanager

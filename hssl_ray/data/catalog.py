@@ -2,31 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
-DatasetName = Literal["mnist-mini", "mnist", "fashion-mnist", "cifar10", "tiny-imagenet"]
+from hssl_ray.data.added_sets import added_sets
+from hssl_ray.data.info import DatasetInfo
 
-
-@dataclass(frozen=True)
-class DatasetInfo:
-    """Published facts of one data set. Pixels become (value / 255 - mean) / std, channel by channel.
-
-    The mean is zero for images on a black ground, so that ground, zero padding and the pixels that a transformation
-    vacates are the same number.
-    """
-
-    name: DatasetName
-    channels: int
-    size: int
-    classes: int
-    train_images: int
-    test_images: int
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    licence: str
-    digest: str | None = None
-    """`Dataset.digest` of the published images, where known: Fashion-MNIST has the file names and sizes of MNIST."""
+__all__ = ["ADDED", "CATALOG", "DatasetInfo", "DatasetName"]
 
 
 CATALOG: dict[str, DatasetInfo] = {
@@ -92,4 +73,10 @@ CATALOG: dict[str, DatasetInfo] = {
         ),
     )
 }
-assert set(CATALOG) == set(get_args(DatasetName))
+ADDED = added_sets(tuple(CATALOG))
+CATALOG |= {name: added.info for name, added in ADDED.items()}
+
+if TYPE_CHECKING:
+    DatasetName = str
+else:
+    DatasetName = Literal[tuple(CATALOG)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from hssl_ray.data.catalog import DatasetInfo
+from hssl_ray.data.catalog import ADDED, DatasetInfo
 from hssl_ray.data.cifar import read_cifar10_binary
 from hssl_ray.data.errors import DataError
 from hssl_ray.data.idx import read_idx_split
@@ -31,5 +31,7 @@ def read_published(info: DatasetInfo, folder: Path, say: Callable[[str], None]) 
             return Content(read_cifar10_binary(folder, "train"), read_cifar10_binary(folder, "test"), classes)
         case "tiny-imagenet":
             return read_tiny_imagenet(folder, info, say)
+        case name if name in ADDED:
+            return ADDED[name].read(folder)
         case name:
             raise DataError(f"{name} has no published files of its own")

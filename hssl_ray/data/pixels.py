@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from hssl_ray.data.catalog import DatasetInfo
 from hssl_ray.data.errors import DataError
+from hssl_ray.data.info import DatasetInfo
 
 SPLITS = ("train", "test")
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from hssl_ray.data.catalog import ADDED
+from hssl_ray.data.publication import Publication
 
 _DIGITS = tuple("0123456789")
 _IDX_FILES = (
@@ -11,30 +12,6 @@ _IDX_FILES = (
     "t10k-images-idx3-ubyte.gz",
     "t10k-labels-idx1-ubyte.gz",
 )
-
-
-@dataclass(frozen=True)
-class Publication:
-    """How a data set reaches its users. `classes` is empty where the files themselves name them."""
-
-    origin: str
-    address: str
-    files: tuple[str, ...]
-    classes: tuple[str, ...] = ()
-    torchvision_class: str = ""
-    """The class of torchvision.datasets that downloads it."""
-    archives: tuple[str, ...] = ()
-    """Archives that may lie in the folder instead of the files; the first one there is read."""
-    folders: tuple[str, ...] = ()
-    """Top folders of the archives."""
-
-    def how_to(self, name: str) -> str:
-        """What to fetch, where to put it, what to run."""
-        lines = [f"  fetch from {self.address}", *(f"    {file}" for file in self.files)]
-        lines += ["  into a folder DIR of this machine, then run", f"    hssl-ray data prepare {name} --from DIR"]
-        if self.torchvision_class:
-            lines += ["  or, where there is a network, let torchvision fetch it:", f"    hssl-ray data prepare {name}"]
-        return "\n".join(lines)
 
 
 _MNIST = Publication(
@@ -83,3 +60,4 @@ PUBLISHED: dict[str, Publication] = {
         folders=("tiny-imagenet-200",),
     ),
 }
+PUBLISHED |= {name: added.publication for name, added in ADDED.items()}

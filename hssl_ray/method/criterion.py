@@ -8,6 +8,7 @@ from typing import final
 
 from torch import Tensor, nn
 
+from hssl_ray.method.added_objectives import added_objective
 from hssl_ray.method.criterion_spec import CriterionSpec
 from hssl_ray.method.non_contrastive import build_predictor, negative_cosine, simsiam
 from hssl_ray.method.objectives import dcl, info_nce, nt_xent
@@ -94,3 +95,5 @@ def build_criterion(spec: CriterionSpec, width: int) -> Criterion:
             return Regularised(vicreg)
         case "barlow_twins":
             return Regularised(barlow_twins)
+        case _:
+            return added_objective(spec.objective).build(spec, width)

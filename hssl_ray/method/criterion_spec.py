@@ -6,13 +6,21 @@ Kept apart from `criterion` (the same as modules) so that `hssl-ray plan` can ch
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-ObjectiveName = Literal["info_nce", "nt_xent", "dcl", "negative_cosine", "simsiam", "vicreg", "barlow_twins"]
+from hssl_ray.method.added_objectives import added_objective, objective_names
+
 SimilarityName = Literal["cosine", "log_bilinear", "literal_bilinear"]
 
-CONTRASTIVE: tuple[ObjectiveName, ...] = ("info_nce", "nt_xent", "dcl")
+CONTRASTIVE = ("info_nce", "nt_xent", "dcl")
 """They compare all pairs of a batch: they alone have a temperature and a choice of similarity."""
+
+BUILT_IN = (*CONTRASTIVE, "negative_cosine", "simsiam", "vicreg", "barlow_twins")
+
+if TYPE_CHECKING:
+    ObjectiveName = str
+else:
+    ObjectiveName = Literal[(*BUILT_IN, *objective_names(BUILT_IN))]
 
 BOTTLENECK = 4  # SimSiam's predictor narrows by it (Chen & He 2021: 2048 to 512)
 
@@ -30,7 +38,14 @@ class CriterionSpec:
         if self.objective == "simsiam":
             hidden = predictor_width(width)
             return 2 * width * hidden + 2 * hidden + width
-        return width**2 if self.objective in CONTRASTIVE and self.similarity != "cosine" else 0
+        if self.objective not in BUILT_IN:
+            return added_objective(self.objective).parameters(width)
+        return width**2 if contrastive(self.objective) and self.similarity != "cosine" else 0
+
+
+def contrastive(objective: ObjectiveName) -> bool:
+    """Whether an objective has a temperature and a choice of similarity."""
+    return objective in CONTRASTIVE or (objective not in BUILT_IN and added_objective(objective).contrastive)
 
 
 def predictor_width(width: int) -> int:

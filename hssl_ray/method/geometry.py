@@ -11,17 +11,15 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, get_args
+from typing import TYPE_CHECKING, Literal
 
+from hssl_ray.method.added_groups import added_group, group_names
 from hssl_ray.method.parts import Circle, Grid, GridMetric, Lifted, Mirrored, Window
 
-GroupName = Literal[
-    "translation", "rotation", "scale", "rotation8", "dihedral", "rotation_translation", "scale_translation"
-]
 DistanceMetric = Literal["geodesic", "log_ratio", "index", "euclidean", "chebyshev", "torus"]
 
 _GRID: tuple[DistanceMetric, ...] = ("euclidean", "chebyshev", "torus")
-METRICS: Mapping[GroupName, tuple[DistanceMetric, ...]] = {
+METRICS: Mapping[str, tuple[DistanceMetric, ...]] = {
     "translation": _GRID,
     "rotation": ("geodesic",),
     "scale": ("log_ratio", "index"),
@@ -31,7 +29,11 @@ METRICS: Mapping[GroupName, tuple[DistanceMetric, ...]] = {
     "scale_translation": _GRID,
 }
 """The distances that can be asked for on each group, its own first; a product's is the one on its grid."""
-assert set(METRICS) == set(get_args(GroupName))
+
+if TYPE_CHECKING:
+    GroupName = str
+else:
+    GroupName = Literal[(*METRICS, *group_names(tuple(METRICS)))]
 
 PAPER_SCALES = (1.0, 1.25, 1.33, 1.5, 1.66, 1.75)  # §4.4; not geometric, so shifts along them are not one ratio
 ROTATION_ORDER = 4
@@ -211,9 +213,9 @@ def geometry(name: GroupName, feature_size: int, metric: DistanceMetric | None =
     """The group named in a study file, on a network whose last feature map has `feature_size` cells a side.
 
     Args:
-        metric: one of METRICS[name]; None for the group's own.
+        metric: one of `metrics(name)`; None for the group's own.
     """
-    assert metric is None or metric in METRICS[name], (name, metric)
+    assert metric is None or metric in metrics(name), (name, metric)
     grid: GridMetric = metric if metric in ("euclidean", "chebyshev", "torus") else "euclidean"
     match name:
         case "rotation":
@@ -230,6 +232,13 @@ def geometry(name: GroupName, feature_size: int, metric: DistanceMetric | None =
             return rotation_translation(feature_size, grid)
         case "scale_translation":
             return scale_translation(feature_size, grid)
+        case _:
+            return added_group(name).geometry(feature_size, metric)
+
+
+def metrics(name: GroupName) -> tuple[DistanceMetric, ...]:
+    """The distances that can be asked for on a group, its own first."""
+    return METRICS[name] if name in METRICS else added_group(name).metrics
 
 
 def largest_effective_size(name: GroupName) -> int | None:
@@ -238,6 +247,8 @@ def largest_effective_size(name: GroupName) -> int | None:
     An eighth turn of Hermite-Gaussians of orders 7 and more, at the paper's scale, falls between the cells: with
     effective size 11 a lifting layer is as far from C8's next element as from the right one, with 7 it is near.
     """
+    if name not in METRICS:
+        return added_group(name).largest_effective_size
     return 7 if name == "rotation8" else None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hssl_ray.method.added_groups import added_group
 from hssl_ray.method.geometry import Geometry, GroupName
 from hssl_ray.method.group import Group, distance_matrix
 from hssl_ray.method.products import RotationTranslation, ScaleTranslation
@@ -47,3 +48,5 @@ def build_group(name: GroupName, geometry: Geometry, *, image_size: int, stride:
             return RotationTranslation(geometry, image_size=image_size, stride=stride)
         case "scale_translation":
             return ScaleTranslation(geometry, image_size=image_size, stride=stride)
+        case _:
+            return added_group(name).build(geometry, image_size, stride)

@@ -58,7 +58,12 @@ def _passed(argument: Tensor | int | ctypes.Array[Any]) -> Any:
 
 def native_library(folder: Path = KERNELS) -> Library | None:
     """The compiled kernels, or None where they are switched off or cannot be built."""
-    return None if os.environ.get(SWITCH) == "0" else _load(folder)
+    return None if switched_off() else _load(folder)
+
+
+def switched_off() -> bool:
+    """Whether the user wants no compiled kernels."""
+    return os.environ.get(SWITCH) == "0"
 
 
 @cache
@@ -82,24 +87,36 @@ def cache_folder() -> Path:
 
 def _built(sources: Path, folder: Path) -> Path:
     """The library built from a folder's sources; several processes may ask at once, and machines share the cache."""
-    texts = [path.read_text() for path in sorted(sources.glob("*.?pp"))]
-    key = hashlib.sha256("\n".join([*texts, *FLAGS, _processor()]).encode()).hexdigest()[:16]
-    library = folder / f"{sources.name}-{key}.so"
+    library = _library(sources, folder)
     if library.exists():
         return library
-    compiler = _compiler()
-    if compiler is None:
+    program = compiler()
+    if program is None:
         raise _NoCompilerError("there is no C++ compiler")
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     with tempfile.TemporaryDirectory(dir=folder, prefix="build-") as scratch:
         built = Path(scratch) / library.name
-        command = [compiler, *FLAGS, str(sources / f"{sources.name}.cpp"), "-o", str(built)]
+        command = [program, *FLAGS, str(sources / f"{sources.name}.cpp"), "-o", str(built)]
         subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603  fixed arguments
         built.replace(library)  # whole or not at all
     return library
 
 
-def _compiler() -> str | None:
+def built_library(sources: Path) -> Path | None:
+    """The library of a folder's sources, if it was built on this machine before."""
+    library = _library(sources, cache_folder())
+    return library if library.exists() else None
+
+
+def _library(sources: Path, folder: Path) -> Path:
+    """Where the library of these very sources, for this very processor, lies or will lie."""
+    texts = [path.read_text() for path in sorted(sources.glob("*.?pp"))]
+    key = hashlib.sha256("\n".join([*texts, *FLAGS, _processor()]).encode()).hexdigest()[:16]
+    return folder / f"{sources.name}-{key}.so"
+
+
+def compiler() -> str | None:
+    """The C++ compiler that would build them; None where there is none."""
     return os.environ.get("CXX") or shutil.which("c++") or shutil.which("g++") or shutil.which("clang++")
 
 

@@ -112,7 +112,13 @@ class Progress:
 def progress(results: pa.Table, study: str, stopped: str | None = None) -> Progress:
     """Count the results table of a study. `stopped`: see `Progress`."""
     columns = ("trial_id", "name", "cell", "state", "reason", "attempt", "seconds", "epoch", "epochs")
-    rows = results.select([name for name in columns if name in results.column_names]).to_pylist()
+    return progress_of(
+        results.select([name for name in columns if name in results.column_names]).to_pylist(), study, stopped
+    )
+
+
+def progress_of(rows: list[dict[str, Any]], study: str, stopped: str | None = None) -> Progress:
+    """`progress` of rows with trial_id, name, cell, state, reason, attempt, seconds, epochs and perhaps epoch."""
     cells: dict[str, list[dict[str, Any]]] = {}
     for row in rows:
         cells.setdefault(row["cell"], []).append(row)

@@ -9,7 +9,7 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from hssl_ray.method.criterion_spec import CONTRASTIVE
+from hssl_ray.method.criterion_spec import contrastive
 from hssl_ray.study.even_grids import expected_error
 from hssl_ray.study.looks import look_confidence
 from hssl_ray.study.metrics import LESS_IS_BETTER
@@ -245,7 +245,7 @@ def _config_warnings(config: TrialConfig) -> Iterator[str]:
             f" feature map's norm, {error.pooled:.2f} after pooling (random weights); {exact} is exact"
         )
     default = TrialConfig.model_fields["temperature"].default
-    if config.objective not in CONTRASTIVE and config.temperature != default:
+    if not contrastive(config.objective) and config.temperature != default:
         yield f"temperature: {config.objective} has none, so {config.temperature:g} makes other trials of the same kind"
     images = config.train_images or config.data.train_images
     if (left := images - config.steps_per_epoch * config.batch_size) > images / 10:

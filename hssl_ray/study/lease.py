@@ -15,9 +15,12 @@ import secrets
 import socket
 import threading
 import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from hssl_ray.study.born import born
 from hssl_ray.trial.durable import read_json
 
 log = logging.getLogger(__name__)
@@ -28,6 +31,41 @@ SILENT_SECONDS = 30.0
 
 class StudyLocked(RuntimeError):
     """Another driver is running the study; running it twice at once would train everything twice."""
+
+
+@dataclass(frozen=True)
+class Driver:
+    """Who holds a lease, as it says itself."""
+
+    name: str
+    """`process 123 on host`."""
+    pid: int
+    here: bool
+    """Whether it is on this machine."""
+    ended: bool
+    """Whether it is known to be gone; one on another machine is taken at its word."""
+    since: float
+    """When it took the lease, seconds since 1970 by its own clock."""
+    beats: int
+    """Goes up while it lives."""
+    unsynced: int | None
+    """Writes that MLflow had not got from it at its last sign of life; None if it does not say."""
+
+
+def driver_at(path: Path) -> Driver | None:
+    """Who holds the lease at `path`, dead or alive; None where nobody does."""
+    held = read_json(path)
+    if held is None:
+        return None
+    return Driver(
+        name=_name(held),
+        pid=held["pid"],
+        here=held["host"] == socket.gethostname(),
+        ended=_has_ended(held),
+        since=held.get("since", 0.0),
+        beats=held.get("beats", 0),
+        unsynced=held.get("unsynced"),
+    )
 
 
 def running_driver(path: Path) -> str | None:
@@ -45,7 +83,7 @@ def _has_ended(held: dict[str, Any]) -> bool:
     if held["host"] != socket.gethostname():
         return False
     if held.get("born") is not None:
-        return bool(_born(held["pid"]) != held["born"])
+        return bool(born(held["pid"]) != held["born"])
     try:
         os.kill(held["pid"], 0)
     except ProcessLookupError:
@@ -53,16 +91,6 @@ def _has_ended(held: dict[str, Any]) -> bool:
     except PermissionError:
         return False
     return False
-
-
-def _born(pid: int) -> str | None:
-    """When a process began, in its kernel's own count; None if it has ended or the system does not say."""
-    try:
-        state, *fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-        boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return None
-    return None if state == "Z" else f"{boot}/{fields[18]}"
 
 
 class Lease:
@@ -73,19 +101,29 @@ class Lease:
         study: the study's name, for messages.
         beat: seconds between two signs of life.
         silent: seconds without one after which a driver on another host counts as dead.
+        outbox: how many writes MLflow has not got yet; told with every sign of life.
 
     Raises:
         StudyLocked: another driver is alive.
     """
 
-    def __init__(self, path: Path, study: str, *, beat: float = BEAT_SECONDS, silent: float = SILENT_SECONDS) -> None:
+    def __init__(
+        self,
+        path: Path,
+        study: str,
+        *,
+        beat: float = BEAT_SECONDS,
+        silent: float = SILENT_SECONDS,
+        outbox: Callable[[], int] | None = None,
+    ) -> None:
         self._path, self._study, self._beat, self._silent = path, study, beat, silent
+        self._outbox = outbox
         self._take_over()
         self._mine: dict[str, Any] = {
             "driver": secrets.token_hex(8),
             "pid": os.getpid(),
             "host": socket.gethostname(),
-            "born": _born(os.getpid()),
+            "born": born(os.getpid()),
             "since": time.time(),
             "beats": 0,
         }
@@ -141,6 +179,8 @@ class Lease:
 
     def _write(self) -> None:
         # Not flushed: a sign of life that does not outlive a power cut is none, and so it should be.
+        if self._outbox is not None:
+            self._mine["unsynced"] = self._outbox()
         building = self._path.with_name(f".{self._path.name}.{os.getpid()}")
         building.write_text(json.dumps(self._mine), encoding="utf-8")
         building.replace(self._path)

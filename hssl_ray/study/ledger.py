@@ -18,7 +18,7 @@ from types import TracebackType
 from typing import Any, Literal, get_args
 
 from hssl_ray.study.layout import study_folder, trial_folder
-from hssl_ray.study.lease import Lease, StudyLocked
+from hssl_ray.study.lease import Driver, Lease, StudyLocked, driver_at
 from hssl_ray.study.lease import running_driver as running_driver_at
 from hssl_ray.study.reserve import Reserve
 from hssl_ray.study.spec import PlannedTrial
@@ -224,6 +224,11 @@ def running_driver(home: Path, study: str) -> str | None:
     return running_driver_at(study_folder(home, study) / LOCK)
 
 
+def driver_of(home: Path, study: str) -> Driver | None:
+    """Who runs the study, or ran it and died; None where nobody does, or where the last driver ended in order."""
+    return driver_at(study_folder(home, study) / LOCK)
+
+
 class Ledger:
     """The ledger of a study, open for writing by the one driver that runs it.
 
@@ -231,6 +236,7 @@ class Ledger:
         home: see `hssl_ray.data.home`.
         study: the study's name.
         metrics: those that the outcomes in `history` keep; None for all. On disk there are always all.
+        outbox: see `Lease`.
 
     Raises:
         StudyLocked: another driver, alive, has it open. The lock of a dead one falls with it; see `lease`.
@@ -239,7 +245,13 @@ class Ledger:
         NoLocks: see `RecordLog`.
     """
 
-    def __init__(self, home: Path, study: str, metrics: Collection[str] | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        study: str,
+        metrics: Collection[str] | None = None,
+        outbox: Callable[[], int] | None = None,
+    ) -> None:
         self.home, self.study = home, study
         folder = study_folder(home, study)
         try:
@@ -249,7 +261,7 @@ class Ledger:
             raise StudyLocked(f"study {study} is being run by {driver}; wait for it or stop it first") from None
         try:
             self._reserve = Reserve(folder / RESERVE)
-            self._lease = Lease(folder / LOCK, study)
+            self._lease = Lease(folder / LOCK, study, outbox=outbox)
         except BaseException:
             self._log.close()
             raise
@@ -272,9 +284,15 @@ class Ledger:
         self._reserve.spend(write)
 
     @classmethod
-    def open(cls, home: Path, study: str, metrics: Collection[str] | None = None) -> Ledger:
+    def open(
+        cls,
+        home: Path,
+        study: str,
+        metrics: Collection[str] | None = None,
+        outbox: Callable[[], int] | None = None,
+    ) -> Ledger:
         """See the class."""
-        return cls(home, study, metrics)
+        return cls(home, study, metrics, outbox)
 
     def planned(
         self, digest: str, study: dict[str, Any], trials: Iterable[PlannedTrial], searches: Iterable[str] = ()

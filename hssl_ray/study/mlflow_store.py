@@ -93,6 +93,22 @@ def initialise(uri: str, home: Path) -> None:
             raise _unavailable(uri, error) from error
 
 
+def schema(uri: str) -> tuple[str | None, str]:
+    """The schema that a database has, None where it has none, and the one that the installed MLflow works with.
+
+    Raises:
+        StoreUnavailable: the database cannot be opened.
+    """
+    try:
+        engine = create_sqlalchemy_engine(uri)  # type: ignore[no-untyped-call]
+        try:
+            return _get_schema_version(engine), str(_get_latest_schema_revision())  # type: ignore[no-untyped-call]
+        finally:
+            engine.dispose()
+    except (MlflowException, SQLAlchemyError) as error:
+        raise _unavailable(uri, error) from error
+
+
 def _unavailable(uri: str, error: Exception) -> StoreUnavailable:
     reason = str(error).partition("\n")[0]
     return StoreUnavailable(f"{redact(uri)}: does not answer: {redact(reason)}")

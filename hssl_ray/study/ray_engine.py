@@ -29,13 +29,20 @@ from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.ray_metrics import exported
 from hssl_ray.study.ray_nodes import check_home
-from hssl_ray.study.ray_settings import TRIALS, check_address, check_authentication, own_address, preloading
+from hssl_ray.study.ray_settings import (
+    OBJECT_STORE_BYTES,
+    TRIALS,
+    check_address,
+    check_authentication,
+    own_address,
+    preloading,
+)
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
 TUNE_LOOP = "hssl_ray.study.tune_loop"
 _TEMPORARY = re.compile(r"hssl-ray-\w{8}")
-OBJECT_STORE_BYTES = 200_000_000  # only settings and records pass through it; data sets are memory-mapped files
+TOO_SLOW = "timed out during startup"  # what Ray says when its head takes more than 30 seconds
 
 
 class RayEngine:
@@ -126,7 +133,7 @@ def _connect(**arguments: Any) -> Any:
     """`ray.init`, quiet, and without its taking SIGTERM for itself.
 
     Raises:
-        ClusterError: the cluster does not let us in.
+        ClusterError: the cluster does not let us in, or a head of our own does not start.
     """
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -134,6 +141,13 @@ def _connect(**arguments: Any) -> Any:
     except (AuthenticationError, ConnectionError) as error:
         raise ClusterError(
             f"RAY_ADDRESS: {str(error).rstrip('. ')}. If that cluster has no authentication, set RAY_AUTH_MODE=disabled"
+        ) from error
+    except Exception as error:
+        if TOO_SLOW not in str(error):  # Ray has no type of its own for it
+            raise
+        raise ClusterError(
+            "Ray did not start within its 30 seconds: this machine is too busy. Run the study again when it is less so,"
+            " or without Ray: --engine inline"
         ) from error
     finally:
         if threading.current_thread() is threading.main_thread():

@@ -72,6 +72,9 @@ LOCAL = {
 }
 """For a driver whose cluster, its own or one it finds, has a head on this machine."""
 
+OBJECT_STORE_BYTES = 200_000_000
+"""Of a head on this machine: only settings and records pass through it; data sets are memory-mapped files."""
+
 
 def prepare(environment: MutableMapping[str, str]) -> None:
     """Set what the user has not set."""

@@ -21,6 +21,11 @@ _BEARER = re.compile(r"(?i)\b(bearer|basic)\s+[\w.~+/=-]{6,}")
 _AWS = re.compile(r"\b(?:AKIA|ASIA)[0-9A-Z]{16}\b")
 
 
+def is_secret(name: str) -> bool:
+    """Whether a variable's name says that its value is one."""
+    return _NAME.search(name) is not None
+
+
 def redact(text: str) -> str:
     """The text without user names and passwords of addresses, without what it calls a secret, and without the values of
     this process's environment variables whose names say that they are secrets."""
@@ -35,5 +40,5 @@ def redact(text: str) -> str:
 
 def _environment() -> list[str]:
     """Longest first: one secret may begin another one."""
-    found = {value for name, value in os.environ.items() if len(value) >= SHORTEST and _NAME.search(name)}
+    found = {value for name, value in os.environ.items() if len(value) >= SHORTEST and is_secret(name)}
     return sorted(found, key=len, reverse=True)

@@ -47,7 +47,7 @@ def table_of(history: History, home: Path, study: str) -> pa.Table:
     alive = running_driver(home, study) is not None
     trials = list(history.trials().values())
     outcomes = [history.outcomes.get(trial.trial_id) for trial in trials]
-    states = [_state(trial, history, outcome, alive) for trial, outcome in zip(trials, outcomes, strict=True)]
+    states = [state_of(trial, history, outcome, alive) for trial, outcome in zip(trials, outcomes, strict=True)]
     values: dict[str, list[Any]] = {
         "trial_id": [trial.trial_id for trial in trials],
         "name": [trial.name for trial in trials],
@@ -123,8 +123,8 @@ def _config_types() -> dict[str, pa.DataType]:
     return types
 
 
-def _state(trial: PlannedTrial, history: History, outcome: Outcome | None, alive: bool) -> tuple[str, str]:
-    """State and reason; `alive`: whether a driver runs the study."""
+def state_of(trial: PlannedTrial, history: History, outcome: Outcome | None, alive: bool) -> tuple[str, str]:
+    """State and reason of a trial; `alive`: whether a driver runs the study."""
     if outcome is not None:
         return outcome.state, outcome.reason
     if trial.trial_id not in history.started:

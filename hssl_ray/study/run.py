@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import signal
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from operator import itemgetter
 from pathlib import Path
@@ -30,7 +30,14 @@ from hssl_ray.trial.journal import JOURNAL, StoredRecords, check_journal
 log = logging.getLogger(__name__)
 
 
-def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[Observer] = ()) -> Summary:
+def run_study(
+    study: Study,
+    *,
+    home: Path,
+    engine: Engine,
+    observers: Iterable[Observer] = (),
+    outbox: Callable[[], int] | None = None,
+) -> Summary:
     """Run what is left of a study, until it is done or a signal ends it.
 
     SIGTERM and the first Ctrl-C end it in order: running trials are recorded as killed and resume on the next run. A
@@ -41,6 +48,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         home: see `hssl_ray.data.home`.
         engine: runs the trials.
         observers: hear of every event.
+        outbox: how many writes MLflow has not got yet, for those who watch the study from another process.
 
     Raises:
         StudyLocked: another driver is running the study.
@@ -52,7 +60,7 @@ def run_study(study: Study, *, home: Path, engine: Engine, observers: Iterable[O
         ClusterError: no cluster answers, or it can never hold one of the trials.
     """
     metrics = _told_metrics(study)
-    with Ledger.open(home, study.study, metrics) as ledger:
+    with Ledger.open(home, study.study, metrics, outbox) as ledger:
         if ledger.history.digest != study.digest:
             searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
             searches += [race_digest(pair) for pair in study.pairs] if study.race else []

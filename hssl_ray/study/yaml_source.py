@@ -32,6 +32,7 @@ MAX_DEPTH = 64
 MAX_NODES = 20_000  # after aliases are expanded
 MAX_ALIASES = 1_000
 STUDY_SUFFIXES = (".yaml", ".yml")
+STUDIES = "studies"  # where a repository keeps its study files
 
 Scalar = str | int | float | bool | None
 Loc = tuple[str | int, ...]
@@ -116,7 +117,12 @@ def read_file(path: Path, name: str) -> Parsed:
 
 
 def nearby(path: Path) -> str:
-    """A suggestion from the study files beside a missing one."""
+    """A suggestion in place of a missing study file: one that has the name that was given, or one beside it."""
+    if path.suffix not in STUDY_SUFFIXES:
+        folders = [place for place in (path.parent, *sorted(Path(STUDIES).glob("**/"))) if place.is_dir()]
+        named = [place / f"{path.name}{suffix}" for place in folders for suffix in STUDY_SUFFIXES]
+        if found := next((str(file) for file in named if file.is_file()), None):
+            return f' (did you mean "{found}"?)'
     siblings = (
         sorted(p.name for p in path.parent.iterdir() if p.suffix in STUDY_SUFFIXES) if path.parent.is_dir() else []
     )

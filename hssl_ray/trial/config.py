@@ -13,9 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from hssl_ray.data.catalog import CATALOG, DatasetInfo, DatasetName
 from hssl_ray.method.architecture import Architecture, BackboneName, Structure
 from hssl_ray.method.backbones import build_architecture
-from hssl_ray.method.criterion_spec import CONTRASTIVE, CriterionSpec, ObjectiveName, SimilarityName
+from hssl_ray.method.criterion_spec import CriterionSpec, ObjectiveName, SimilarityName, contrastive
 from hssl_ray.method.geometry import (
-    METRICS,
     TOLERANCE,
     DistanceMetric,
     Geometry,
@@ -23,6 +22,7 @@ from hssl_ray.method.geometry import (
     geometry,
     largest_effective_size,
     lifted_order,
+    metrics,
 )
 
 Method = Literal["a_ssl", "f_ssl", "h_ssl", "frozen", "supervised"]
@@ -228,8 +228,8 @@ class TrialConfig(BaseModel):
     def _pairs_exist(self) -> TrialConfig:
         if self.method == "f_ssl" and self.group != "translation":
             raise ValueError(f"group: f_ssl contrasts patches of the grid, so it must be translation, got {self.group}")
-        if self.distance_metric not in (None, *METRICS[self.group]):
-            allowed = ", ".join(METRICS[self.group])
+        if self.distance_metric not in (None, *metrics(self.group)):
+            allowed = ", ".join(metrics(self.group))
             raise ValueError(
                 f"distance_metric: must be one of {allowed} for group {self.group}, got {self.distance_metric}"
             )
@@ -258,7 +258,7 @@ class TrialConfig(BaseModel):
 
     @model_validator(mode="after")
     def _objective_fits(self) -> TrialConfig:
-        if self.similarity != "cosine" and self.objective not in CONTRASTIVE:
+        if self.similarity != "cosine" and not contrastive(self.objective):
             raise ValueError(f"similarity: must be cosine for {self.objective}, got {self.similarity}")
         fiber, projected = self.architecture.feature_channels * self.base_size, self.architecture.head_sizes[-1]
         if self.objective == "negative_cosine" and fiber != projected:

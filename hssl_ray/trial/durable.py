@@ -110,17 +110,53 @@ def iterate_log(path: Path) -> Iterator[dict[str, Any]]:
         return
     with file:
         for number, line in enumerate(file, start=1):
-            record = decode(line[:-1]) if line.endswith(b"\n") else None
-            if record is not None:
-                yield record
-                continue
-            found = list(_whole_records(line))
-            if line.endswith(b"\n"):
-                log.warning("%s:%d: damaged line, left out; records read from it: %d", path, number, len(found))
-            for start, end in found:
-                whole = decode(line[start:end])
-                assert whole is not None
-                yield whole
+            yield from _records_of(line, f"{path}:{number}")
+
+
+class LogTail:
+    """What is added to a log that another process writes, or is yet to make; only what is new is read."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._read = 0  # bytes
+        self._last = b""  # line, to know the log again by
+
+    def new(self) -> list[dict[str, Any]] | None:
+        """The whole records since the last call, all of them at the first one; an unfinished line waits.
+
+        Returns:
+            None where the log is another one than at the last call: taken back in part, or replaced. The next call
+            reads it from its beginning.
+        """
+        try:
+            with self._path.open("rb") as file:
+                file.seek(self._read - len(self._last))
+                data = file.read()
+        except FileNotFoundError:
+            data = b""
+        if not data.startswith(self._last):
+            self._read, self._last = 0, b""
+            return None
+        *whole, _ = data[len(self._last) :].split(b"\n")
+        lines = [line + b"\n" for line in whole]
+        if lines:
+            self._read, self._last = self._read + sum(map(len, lines)), lines[-1]
+        return [record for line in lines for record in _records_of(line, str(self._path))]
+
+
+def _records_of(line: bytes, where: str) -> Iterator[dict[str, Any]]:
+    """The record of a line; of a damaged one, which is named, and of a last one without its newline, what is whole."""
+    record = decode(line[:-1]) if line.endswith(b"\n") else None
+    if record is not None:
+        yield record
+        return
+    found = list(_whole_records(line))
+    if line.endswith(b"\n"):
+        log.warning("%s: damaged line, left out; records read from it: %d", where, len(found))
+    for start, end in found:
+        whole = decode(line[start:end])
+        assert whole is not None
+        yield whole
 
 
 def _whole_records(line: bytes) -> Iterator[tuple[int, int]]:

@@ -45,8 +45,13 @@ def knn_top1(
     """
     bank, queries = _unit(train), _unit(test)
     votes = torch.zeros(len(test), classes, dtype=torch.float64, device=test.device)
-    for rows in blocks(len(test), len(train) // KNN_BLOCKS):
-        nearest = (queries[rows] @ bank.T).topk(min(neighbours, len(train)), dim=1)
+    parts = blocks(len(test), len(train) // KNN_BLOCKS)
+    # One place for the cosines of all parts: what is kept of a part would lie in the hole that its cosines leave, and
+    # the next part's would not fit there.
+    place = bank.new_empty(len(queries[parts[0]]), len(train))
+    for rows in parts:
+        cosines = torch.mm(queries[rows], bank.T, out=place[: len(queries[rows])])
+        nearest = cosines.topk(min(neighbours, len(train)), dim=1)
         weights = ((nearest.values - 1) / KNN_TEMPERATURE).exp()  # a common factor changes no vote
         votes[rows].scatter_add_(1, train_labels[nearest.indices], weights)
     return top1(votes, test_labels)

@@ -30,7 +30,7 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-@pytest.mark.skipif(native._compiler() is None, reason="no C++ compiler on this machine")
+@pytest.mark.skipif(native.compiler() is None, reason="no C++ compiler on this machine")
 def test_a_library_is_built_once_for_its_source(source: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     library = native_library(source)
     assert library is not None and library._functions.answer() == 42
@@ -62,7 +62,7 @@ def test_trouble_is_told_once_and_done_without(
 ) -> None:
     match trouble:
         case "no compiler":
-            monkeypatch.setattr(native, "_compiler", lambda: None)
+            monkeypatch.setattr(native, "compiler", lambda: None)
         case "no such compiler":
             monkeypatch.setenv("CXX", str(tmp_path / "missing"))
         case "bad source":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -372,6 +373,18 @@ def test_mistakes_of_overrides_and_of_the_file_come_together(tmp_path: Path) -> 
     with pytest.raises(StudyError) as raised:
         load_study(path, ["nonsense", "base.width=0"])
     assert [problem.path for problem in raised.value.problems] == ["base.width", "", "seeds"]
+
+
+def test_a_study_s_name_is_answered_with_its_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "studies" / "reduced").mkdir(parents=True)
+    (tmp_path / "studies" / "reduced" / "table.yaml").write_text(GOOD)
+    (tmp_path / "here.yml").write_text(GOOD)
+    monkeypatch.chdir(tmp_path)
+    for name, file in {"table": "studies/reduced/table.yaml", "here": "here.yml"}.items():
+        with pytest.raises(StudyError, match=rf'no such file \(did you mean "{re.escape(file)}"\?\)'):
+            load_study(name)
+    with pytest.raises(StudyError, match=r"no such file$"):
+        load_study("unheard_of")
 
 
 def test_a_file_that_cannot_be_read_says_why(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from hssl_ray.data.catalog import CATALOG
 from hssl_ray.report.paper.readings import concerns
 from hssl_ray.study.statistics import Summary
-from hssl_ray.trial.config import PAIRS
+from hssl_ray.trial.config import PAIRS, TrialConfig
 
 RUNS = 3  # "mean ± std over 3 runs"
 
@@ -107,10 +107,11 @@ class PaperCell:
 
 
 def paper_backbone(dataset: str, group: str, structure: str) -> str:
-    """The network of a data set (App. A), of one made from it, or of one alike."""
+    """The network of a data set (App. A), of one made from it, or of one alike; a trial's default for any other."""
     if structure == "none" and group == "translation":
         return "mlp"
-    return BACKBONE[(MADE_FROM | ALIKE).get(dataset, dataset)]
+    default: str = TrialConfig.model_fields["backbone"].default
+    return BACKBONE.get((MADE_FROM | ALIKE).get(dataset, dataset), default)
 
 
 def paper_rows(structure: str) -> list[RowKey]:

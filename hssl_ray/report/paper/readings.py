@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from hssl_ray.method.criterion_spec import CONTRASTIVE
+from hssl_ray.method.criterion_spec import contrastive
 from hssl_ray.trial.config import METHODS, PAIRS, TrialConfig
 
 Settings = Mapping[str, Any]
@@ -49,7 +49,8 @@ def draws_within_bounds(settings: Settings) -> bool:
 
 def contrasts(settings: Settings) -> bool:
     """Whether the objective has negatives, and so a similarity and a temperature."""
-    return settings.get("objective") in CONTRASTIVE
+    objective = settings.get("objective")
+    return objective is not None and contrastive(objective)
 
 
 def with_lars(settings: Settings) -> bool:
@@ -130,5 +131,5 @@ def names_of(field: str, settings: Settings) -> tuple[Any, ...]:
     own = {n: settings[n] for n in TrialConfig.model_fields if n not in moved and settings.get(n) is not None}
     exact = TrialConfig(**own)
     cells = size or exact.grid
-    sizes = (exact.grid, exact.data.size, PAPER_GRIDS[exact.dataset])
+    sizes = (exact.grid, exact.data.size, PAPER_GRIDS.get(exact.dataset))
     return tuple(name for name, of in zip(GRIDS, sizes, strict=True) if of == cells) or (cells,)
