@@ -31,6 +31,7 @@ ONLY = {
         "study/ray_jobs.py",
         "study/ray_machines.py",
         "study/ray_metrics.py",
+        "study/ray_nodes.py",
         "study/ray_trials.py",
         "study/tune_loop.py",
     },

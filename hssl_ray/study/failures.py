@@ -47,7 +47,7 @@ def cause_of(error: BaseException) -> Cause:
 
 
 def lost(message: str) -> str:
-    """`cause: one line` for a process that died, from what Ray says of it."""
+    """`cause: one line` for a process that died, from what Ray says of it; it may quote what the process said last."""
     said = message.lower()
     cause: Cause = "worker_lost"
     if "low on memory" in said or "memory pressure" in said or "outofmemoryerror" in said:
@@ -57,11 +57,8 @@ def lost(message: str) -> str:
     elif "node has died" in said or "nodediederror" in said or "raylet died" in said:
         cause = "node_lost"
     lines = [line.strip() for line in message.splitlines() if line.strip()]
-    return (
-        f"{cause}: {next((line for line in lines if 'died' in line or 'killed' in line), lines[0] if lines else '')}"[
-            :_LONGEST
-        ]
-    )
+    telling = next((line for line in lines if "died" in line or "killed" in line), lines[0] if lines else "")
+    return f"{cause}: {redact(telling)}"[:_LONGEST]
 
 
 def largest_killed(message: str) -> str | None:

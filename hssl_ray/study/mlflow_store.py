@@ -59,11 +59,10 @@ from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
 from hssl_ray.study.redaction import redact  # noqa: E402
-from hssl_ray.study.tracked import Point, RunFacts, is_server  # noqa: E402
+from hssl_ray.study.tracked import Point, RunFacts, TrackedModel, is_server  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds
-MODEL = "model"
 SQLITE = "sqlite:///"
 SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
@@ -289,53 +288,69 @@ class MlflowStore:
                 path.write_bytes(content)
             self._client.log_artifacts(run_id, folder)
 
-    def log_model(
-        self,
-        run: RunFacts,
-        data: Path,
-        *,
-        step: int,
-        points: Iterable[Point],
-        tags: Mapping[str, str],
-        dataset: tuple[str, str] | None,
-    ) -> str:
-        """The files in `data` as the run's one model, with metrics; also an artifact `runs:/<run_id>/model`.
+    def log_models(
+        self, run: RunFacts, models: Mapping[str, TrackedModel | None], dataset: tuple[str, str] | None
+    ) -> dict[str, str]:
+        """Checkpoints of a run as its models, with metrics; also artifacts `runs:/<run_id>/<name>`.
+
+        Args:
+            models: by name; a name with None is to have no model.
+            dataset: name and digest, noted with the metrics.
 
         Returns:
-            The model's id, to be loaded as `models:/<id>`.
+            The models' ids by name, to be loaded as `models:/<id>`.
         """
         client = self._client
-        ready = None
+        ready: dict[str, str] = {}
         for old in client.search_logged_models([run.experiment_id], f"tags.`hssl.run_id` = '{run.run_id}'"):
-            if old.status == "READY" and old.tags.get("hssl.epoch") == str(step) and ready is None:
-                ready = old.model_id
-            else:  # of an earlier end of this trial, or left half written
+            model = models.get(old.name)
+            wanted = model is not None and old.status == "READY" and old.tags.get("hssl.epoch") == str(model.step)
+            if wanted and old.name not in ready:
+                ready[old.name] = old.model_id
+            elif old.name in models:  # of an earlier end of this trial, or left half written
                 client.delete_logged_model(old.model_id)
-        if ready is None:
-            model = client.create_logged_model(
+        for name, model in models.items():
+            if model is not None:
+                self._log_model(run, name, model, ready, dataset)
+        return ready
+
+    def _log_model(
+        self,
+        run: RunFacts,
+        name: str,
+        model: TrackedModel,
+        ready: dict[str, str],
+        dataset: tuple[str, str] | None,
+    ) -> None:
+        """Write a model unless it is ready, and link it with its run and metrics."""
+        client = self._client
+        tags = {**model.tags, "hssl.run_id": run.run_id, "hssl.epoch": str(model.step)}
+        if name in ready:
+            client.set_logged_model_tags(ready[name], tags)
+        else:
+            created = client.create_logged_model(
                 run.experiment_id,
-                name=MODEL,
+                name=name,
                 source_run_id=run.run_id,
-                tags={**tags, "hssl.run_id": run.run_id, "hssl.epoch": str(step)},
+                tags=tags,
                 params=run.params,
                 model_type="checkpoint",
             )
-            ready = str(model.model_id)
             with tempfile.TemporaryDirectory() as folder:
-                _save_model(Path(folder, MODEL), data, run.run_id, ready)
-                client.log_model_artifacts(ready, str(Path(folder, MODEL)))
-            client.finalize_logged_model(ready, "READY")
+                _save_model(Path(folder, name), model.data, run.run_id, str(created.model_id))
+                client.log_model_artifacts(str(created.model_id), str(Path(folder, name)))
+            client.finalize_logged_model(str(created.model_id), "READY")
+            ready[name] = str(created.model_id)
         outputs = client.get_run(run.run_id).outputs
-        if ready not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
-            client.log_outputs(run.run_id, [LoggedModelOutput(ready, step)])
-        name, digest = (dataset[0], dataset[1][:DIGEST_LENGTH]) if dataset else (None, None)
+        if ready[name] not in {output.model_id for output in (outputs.model_outputs if outputs else ())}:
+            client.log_outputs(run.run_id, [LoggedModelOutput(ready[name], model.step)])
+        data, digest = (dataset[0], dataset[1][:DIGEST_LENGTH]) if dataset else (None, None)
         linked = [
-            Metric(p.key, p.value, p.time, p.step, ready, name, digest, run.run_id)
-            for p in points
+            Metric(p.key, p.value, p.time, p.step, ready[name], data, digest, run.run_id)
+            for p in model.points
             if not math.isnan(p.value)
         ]
         client.log_batch(run.run_id, metrics=linked)
-        return ready
 
 
 def _save_model(path: Path, data: Path, run_id: str, model_id: str) -> None:
@@ -349,7 +364,7 @@ def _save_model(path: Path, data: Path, run_id: str, model_id: str) -> None:
     environment = {"python": platform.python_version(), "dependencies": ["-r requirements.txt"]}
     (path / "python_env.yaml").write_text(json.dumps(environment), encoding="utf-8")
     description = {
-        "artifact_path": MODEL,
+        "artifact_path": path.name,
         "flavors": {
             "python_function": {
                 "loader_module": "hssl_ray.study.checkpoint_model",

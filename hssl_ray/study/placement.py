@@ -7,6 +7,9 @@ import math
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.sections import Resources
 
+HEAD = "node:__internal_head__"
+"""A resource of the head's node alone; what watches over a trial of several workers runs there."""
+
 
 def concurrent_trials(nodes: list[dict[str, float]], resources: Resources) -> int:
     """How many trials the nodes hold at once. A worker cannot be spread over nodes, a trial can.
@@ -33,6 +36,11 @@ def workers_now(nodes: list[dict[str, float]], resources: Resources, batch_size:
     if held >= resources.workers:
         return resources.workers
     return next((workers for workers in range(held, fewest, -1) if batch_size % workers == 0), fewest)
+
+
+def holds_a_part(node: dict[str, float], resources: Resources) -> bool:
+    """Whether a process of a trial may run on a node: a worker, or what watches over a trial of several."""
+    return _workers_held([node], resources) > 0 or (resources.workers > 1 and HEAD in node)
 
 
 def _fewest(resources: Resources) -> int:

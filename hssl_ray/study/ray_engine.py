@@ -28,6 +28,7 @@ from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
 from hssl_ray.study.ray_machines import living_nodes
 from hssl_ray.study.ray_metrics import exported
+from hssl_ray.study.ray_nodes import check_home
 from hssl_ray.study.ray_settings import (
     OBJECT_STORE_BYTES,
     TRIALS,
@@ -68,7 +69,8 @@ class RayEngine:
         """See `Engine.run`.
 
         Raises:
-            ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, or it can never hold one trial.
+            ClusterError: nothing answers at `RAY_ADDRESS`, it refuses us, it can never hold one trial, or one of its
+                nodes does not share the home.
         """
         scratch = options.scratch
         own = not os.environ.get("RAY_ADDRESS")
@@ -76,6 +78,7 @@ class RayEngine:
         scratch.mkdir(parents=True)
         with self._cluster(scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
+            check_home(options.home, scratch, resources)
             if self._announce is not None:
                 self._announce(f"http://{dashboard}" if dashboard else "")
             tune_sweep = _load_tune()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from hssl_ray.data.errors import DataError
 from hssl_ray.study.engine import Summary
+from hssl_ray.study.kept_checkpoints import BEST, BEST_EPOCH, LAST, LAST_EPOCH, KeptCheckpoints, epoch_of
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.redaction import redact
@@ -25,6 +26,7 @@ from hssl_ray.study.tracked import (
     Point,
     Provenance,
     RunFacts,
+    TrackedModel,
     cell_of,
     common_params,
     experiment_note,
@@ -33,6 +35,7 @@ from hssl_ray.study.tracked import (
     points,
     trial_tags,
 )
+from hssl_ray.trial.checkpoint_files import CONFIG, WEIGHTS, Best
 from hssl_ray.trial.journal import Record
 
 if TYPE_CHECKING:
@@ -45,8 +48,9 @@ TRIALS = "tags.`hssl.kind` = 'trial'"
 METHODS_VIEW = shared_view(only=TRIALS, group_by="hssl.method")
 CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="/mean$")
 KEPT = frozenset({"finished", "pruned"})
-WEIGHTS, CONFIG = "weights.safetensors", "config.json"
-POINTS, MODEL_EPOCH = "hssl.points", "hssl.model_epoch"
+POINTS = "hssl.points"
+LAST_ID, BEST_ID = "hssl.model_id", "hssl.best_model_id"
+"""Tags of a trial's run; if the last checkpoint is the best one, too, both are the same."""
 
 
 class DatasetFacts(Protocol):
@@ -89,6 +93,7 @@ class StudyWriter:
         study: its name.
         provenance: where it was started from.
         datasets: facts of a data set by name; `DataError` means that no input is noted.
+        best: which checkpoint is the best, if the study keeps it.
     """
 
     def __init__(
@@ -98,8 +103,9 @@ class StudyWriter:
         study: str,
         provenance: Provenance,
         datasets: Callable[[str], DatasetFacts] | None,
+        best: Best | None,
     ) -> None:
-        self._store, self._home, self._study = store, home, study
+        self._store, self._home, self._study, self._best = store, home, study, best
         self._provenance, self._datasets = provenance, datasets
         self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
         self.experiment_id: str | None = None
@@ -222,46 +228,49 @@ class StudyWriter:
         self.sent["outcomes"] += 1
         trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
 
-    def _weights(self, trial: Tracked) -> Path | None:
-        """The weights of the last checkpoint; None if they lie on another machine's disk, or were cleared away."""
+    def _kept(self, trial: Tracked) -> KeptCheckpoints | None:
         if trial.kept is None or trial.kept.checkpoint is None:
             return None
-        path = trial_folder(self._home, trial.planned.trial_id) / trial.kept.checkpoint / WEIGHTS
-        return path if path.is_file() else None
+        workdir = trial_folder(self._home, trial.planned.trial_id)
+        return KeptCheckpoints.of(workdir, trial.kept.checkpoint, self._best)
 
-    def keep_model(self, trial: Tracked) -> None:
-        """Write the last checkpoint as a model, if its files can be reached from here."""
-        kept, weights = trial.kept, self._weights(trial)
-        if kept is None or weights is None:
+    def keep_models(self, trial: Tracked) -> None:
+        """Write the last checkpoint, and the best one if the study keeps it, as models, if they can be read here."""
+        kept = self._kept(trial)
+        if kept is None:
             return
         run, dataset = self._run(trial), self._dataset(trial.planned)
         with tempfile.TemporaryDirectory() as staging:
-            shutil.copyfile(weights, Path(staging, WEIGHTS))
-            Path(staging, CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
-            model_id = self._store.log_model(
-                run,
-                Path(staging),
-                step=kept.epoch,
-                points=[trial.logged[point.key, point.step] for point in points(kept)],
-                tags=trial_tags(self._study, trial.planned),
-                dataset=dataset[:2] if dataset else None,
-            )
-        self._store.log(run.run_id, tags={"hssl.model_id": model_id, MODEL_EPOCH: str(kept.epoch)})
-        self.sent["checkpoints"] += run.tags.get(MODEL_EPOCH) != str(kept.epoch)
+            models = {
+                name: None if path is None else self._model(trial, path, Path(staging, name), kept.model_tags(name))
+                for name, path in kept.models.items()
+            }
+            ids = self._store.log_models(run, models, dataset[:2] if dataset else None)
+        best = {} if kept.best is None else {BEST_ID: ids.get(BEST, ids[LAST])}
+        self._store.log(run.run_id, tags={LAST_ID: ids[LAST], **best, **kept.run_tags})
+        self.sent["checkpoints"] += len(kept.epochs - {run.tags.get(LAST_EPOCH), run.tags.get(BEST_EPOCH)})
+
+    def _model(self, trial: Tracked, checkpoint: Path, staging: Path, tags: Mapping[str, str]) -> TrackedModel:
+        staging.mkdir()
+        shutil.copyfile(checkpoint / WEIGHTS, staging / WEIGHTS)
+        (staging / CONFIG).write_text(trial.planned.config.model_dump_json(indent=1), encoding="utf-8")
+        epoch = epoch_of(checkpoint)
+        measured = tuple(point for point in trial.logged.values() if point.step == epoch)
+        return TrackedModel(staging, epoch, measured, {**trial_tags(self._study, trial.planned), **tags})
 
     def replay(self, trial: Tracked, records: list[Record], outcome: Outcome | None) -> None:
         """Write what a trial's journal holds and its run lacks."""
         saved = [record for record in records if record.checkpoint is not None]
         trial.kept = saved[-1] if saved else None
         known = self._known.get(trial.planned.trial_id)
-        model = None if self._weights(trial) is None else trial.kept
-        if known is not None and outcome is not None and _agrees(known, records, model, outcome):
+        models = self._kept(trial)
+        if known is not None and outcome is not None and _agrees(known, records, models, outcome):
             trial.ended, trial.kept = True, None
             return
         self._write(trial, records)
         if outcome is not None:
             if outcome.state in KEPT:
-                self.keep_model(trial)
+                self.keep_models(trial)
             self.end(trial, outcome)
 
     def close(self, trials: Iterable[Tracked], summary: Summary) -> None:
@@ -326,11 +335,11 @@ class StudyWriter:
             self._store.set_status(run.run_id, "FINISHED")
 
 
-def _agrees(run: RunFacts, records: Iterable[Record], kept: Record | None, outcome: Outcome) -> bool:
-    """Whether a run holds all of a trial's journal, outcome and checkpoint, by what its last end wrote on it."""
+def _agrees(run: RunFacts, records: Iterable[Record], kept: KeptCheckpoints | None, outcome: Outcome) -> bool:
+    """Whether a run holds all of a trial's journal, outcome and checkpoints, by what its last end wrote on it."""
     told = {(point.key, point.step) for record in records for point in points(record)}
     tags = {**outcome_tags(outcome), POINTS: str(len(told))}
     if kept is not None and outcome.state in KEPT:
-        tags[MODEL_EPOCH] = str(kept.epoch)
+        tags |= kept.run_tags
     told_all = all(run.tags.get(key, "") == value for key, value in tags.items())  # a server leaves empty tags out
     return run.status == STATUS[outcome.state] and told_all

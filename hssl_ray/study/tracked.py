@@ -59,6 +59,19 @@ class RunFacts:
 
 
 @dataclass(frozen=True)
+class TrackedModel:
+    """A checkpoint as the store is to have it."""
+
+    data: Path
+    """A folder of its files."""
+    step: int
+    """Its epoch."""
+    points: tuple[Point, ...]
+    """Metrics of that epoch."""
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True)
 class Provenance:
     """Where a study was started from; written on its experiment and its runs."""
 

@@ -75,11 +75,12 @@ class MlflowTracker:
 
     def study_opened(self, study: Any, planned_count: int) -> None:
         """Make the study's experiment, with its note and its views."""
+        best = study.checkpoints.retention.best
         facts = {"hssl.study": study.study, "hssl.study_digest": study.digest, "hssl.planned": str(planned_count)}
 
         def open_experiment() -> None:
             if self._opened is None:
-                self._opened = StudyWriter(self._store, self._home, study.study, self._provenance, self._datasets)
+                self._opened = StudyWriter(self._store, self._home, study.study, self._provenance, self._datasets, best)
             self._opened.open(facts)
 
         self._outbox.post("the experiment", open_experiment)
@@ -97,10 +98,10 @@ class MlflowTracker:
         self._outbox.post(f"epoch {record.epoch} of {planned.name}", lambda: self._writer.write_waiting(trial))
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
-        """Write the kept checkpoint of a trial that ended well, the outcome and the terminal status."""
+        """Write the last and the best checkpoint of a trial that ended well, the outcome and the terminal status."""
         trial = self._trial(planned)
         if outcome.state in KEPT:
-            self._outbox.post(f"the checkpoint of {planned.name}", lambda: self._writer.keep_model(trial))
+            self._outbox.post(f"the checkpoints of {planned.name}", lambda: self._writer.keep_models(trial))
         self._outbox.post(f"the end of {planned.name}", lambda: self._writer.end(trial, outcome))
 
     def study_closed(self, summary: Summary) -> None:

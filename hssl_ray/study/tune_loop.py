@@ -20,7 +20,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
-from hssl_ray.study.placement import concurrent_trials
+from hssl_ray.study.placement import HEAD, concurrent_trials
 from hssl_ray.study.ray_machines import RayMachines, living_nodes
 from hssl_ray.study.ray_trials import train_alone, train_group
 from hssl_ray.study.sections import Resources
@@ -30,7 +30,6 @@ from hssl_ray.study.vigil import Vigil
 
 log = logging.getLogger(__name__)
 
-HEAD = "node:__internal_head__"
 SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
 LOOK_SECONDS = 1.0
 LAP = 500

@@ -130,22 +130,18 @@ def _remove(path: Path) -> None:
 
 
 def retain(workdir: Path, retention: Retention) -> None:
-    """Remove all checkpoints but those that `retention` names. Of equally good ones the newest is the best."""
+    """Remove all checkpoints but those that `retention` names."""
     paths = committed(workdir)
-    kept = set(paths[-retention.keep :])
-    if retention.best is not None:
-        ranked = [(rank, path) for path in paths if (rank := retention.best.rank(metrics_of(path))) is not None]
-        kept |= {max(ranked)[1]} if ranked else set()
+    kept = {*paths[-retention.keep :], None if retention.best is None else best_of(workdir, retention.best)}
     for path in paths:
         if path not in kept:
             _remove(path)
 
 
 def best_of(workdir: Path, best: Best) -> Path | None:
-    """A trial's best checkpoint among those that are there; its newest where none has the metric."""
-    paths = committed(workdir)
-    ranked = [(rank, path) for path in paths if (rank := best.rank(metrics_of(path))) is not None]
-    return max(ranked)[1] if ranked else max(paths, default=None)
+    """A trial's best checkpoint, of equally good ones the newest; None where none has the metric."""
+    ranked = [(rank, path) for path in committed(workdir) if (rank := best.rank(metrics_of(path))) is not None]
+    return max(ranked)[1] if ranked else None
 
 
 def metrics_of(path: Path) -> dict[str, float]:

@@ -1,20 +1,15 @@
-"""One local Ray head for all tests of the command line that need a cluster that is already there."""
+"""The cluster of all tests, as the command line's users see it."""
 
-import os
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.study.ray_cluster import started_head
-
-BIN = Path(sys.executable).parent
+from tests.study.ray_cluster import Head
 
 
-@pytest.fixture(scope="session")
-def head() -> Iterator[dict[str, str]]:
-    """The environment of its clients, as in an activated environment."""
-    with started_head(PATH=f"{BIN}{os.pathsep}{os.environ['PATH']}") as started:
-        addresses = {"DASHBOARD": started.dashboard, "METRICS": started.metrics, "RAY": str(BIN / "ray")}
-        yield started.environment | addresses
+@pytest.fixture
+def client(head: Head) -> dict[str, str]:
+    """The environment of a client, and where the cluster is."""
+    ray = str(Path(sys.executable).with_name("ray"))
+    return head.environment | {"DASHBOARD": head.dashboard, "METRICS": head.metrics, "RAY": ray}

@@ -48,9 +48,9 @@ pytestmark = [
 
 
 @pytest.fixture
-def prometheus(head: dict[str, str], tmp_path: Path) -> Iterator[str]:
+def prometheus(client: dict[str, str], tmp_path: Path) -> Iterator[str]:
     """A Prometheus that scrapes the head every second; yields its address."""
-    target = head["METRICS"]
+    target = client["METRICS"]
     config = {
         "global": {"scrape_interval": "1s", "evaluation_interval": "1s"},
         "rule_files": [str(RULES)],
@@ -98,13 +98,13 @@ def queries() -> dict[tuple[str, str], str]:
     return found
 
 
-def test_every_panel_has_an_answer_while_a_study_runs(head: dict[str, str], prometheus: str, tmp_path: Path) -> None:
+def test_every_panel_has_an_answer_while_a_study_runs(client: dict[str, str], prometheus: str, tmp_path: Path) -> None:
     study = tmp_path / "watched.yaml"
     study.write_text(STUDY)
     with (tmp_path / "log").open("w") as log:
         driver = subprocess.Popen(
             [sys.executable, "-m", "hssl_ray", "run", str(study)],
-            env=head | {"HSSL_HOME": os.environ["HSSL_HOME"], "PYTHONPATH": str(ROOT)},
+            env=client | {"HSSL_HOME": os.environ["HSSL_HOME"], "PYTHONPATH": str(ROOT)},
             stdout=log,
             stderr=subprocess.STDOUT,
         )

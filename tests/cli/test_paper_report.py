@@ -19,6 +19,7 @@ from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.problems import StoreUnavailable, StudyError
 from hssl_ray.study.results import results_schema
+from hssl_ray.study.sections import Checkpoints
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import tracking_uri
 from hssl_ray.study.tracking import MlflowTracker, read_store
@@ -28,6 +29,7 @@ from hssl_ray.trial.journal import Record
 
 class FakeStudy:
     digest = "d" * 64
+    checkpoints = Checkpoints()
 
     def __init__(self, study: str) -> None:
         self.study = study

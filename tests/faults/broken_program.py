@@ -1,7 +1,8 @@
 """The real training, with a fault put into one of its steps from outside. A cluster imports it.
 
-`faults.json` in the home says for a trial `{"kind": ..., "rank": ..., "step": ...}`; steps count from 1 in an attempt.
-A fault strikes once in the life of a trial, unless it is one that would strike again by its nature.
+`faults.json` in the home says for a trial what strikes it, each as `{"kind": ..., "rank": ..., "step": ...}`; steps
+count from 1 in an attempt. A fault strikes once in the life of a trial, unless it is one that would strike again by its
+nature, and only after those before it in the list.
 """
 
 import json
@@ -37,8 +38,9 @@ def train(
 ) -> None:
     """Trains, and measures nothing but the loss. Every step of a rank is a line in `steps-<rank>`: the time and pid."""
     rank = Ranks.here().rank
-    fault = json.loads((workdir.parents[1] / FAULTS).read_text()).get(config.trial_id, {})
-    mine = fault if fault.get("rank", 0) == rank else {}
+    faults = json.loads((workdir.parents[1] / FAULTS).read_text()).get(config.trial_id, [])
+    left = [fault for fault in faults if fault["kind"] in LASTING or not _marker(workdir, fault["kind"]).exists()]
+    mine = left[0] if left and left[0].get("rank", 0) == rank else {}
     with (
         (workdir / f"steps-{rank}").open("a", buffering=1) as steps,
         patch.object(Task, "forward", _counted(Task.forward, steps, workdir, mine)),
@@ -63,11 +65,13 @@ def _counted(forward: Callable[..., StepLosses], steps: Any, workdir: Path, faul
     return counted
 
 
+def _marker(workdir: Path, kind: str) -> Path:
+    """Holds the time at which a fault struck the trial."""
+    return workdir / f"struck-{kind}"
+
+
 def _strike(kind: str, workdir: Path, losses: StepLosses) -> StepLosses:
-    marker = workdir / "struck"
-    if marker.exists() and kind not in LASTING:
-        return losses
-    marker.write_text(str(time.time()))
+    _marker(workdir, kind).write_text(str(time.time()))
     match kind:
         case "kill":
             os.kill(os.getpid(), signal.SIGKILL)

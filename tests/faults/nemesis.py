@@ -1,4 +1,7 @@
-"""Runs a study with `hssl-ray run` while a seeded schedule of faults strikes it, and looks at what is left."""
+"""Runs a study with `hssl-ray run` while a seeded schedule of faults strikes it, and looks at what is left.
+
+Where trials have several workers, any of their ranks is struck.
+"""
 
 from __future__ import annotations
 
@@ -147,7 +150,7 @@ class Nemesis:
         match kind:
             case "worker":
                 os.kill(worker.pid, signal.SIGKILL)
-                fault.recovered = self._until_trained(trial, worker, at)
+                fault.recovered = self._until_trained(trial, worker.attempt, at)
             case "driver":
                 self._driver.kill()
                 self._driver.wait()
@@ -165,11 +168,11 @@ class Nemesis:
                     store.execute("BEGIN EXCLUSIVE")
                     time.sleep(self._draw.uniform(2, 4))
 
-    def _until_trained(self, trial: str, killed: Seen, since: float) -> float | None:
-        """Seconds until another process trains the trial; None if the study ended before."""
+    def _until_trained(self, trial: str, killed: int, since: float) -> float | None:
+        """Seconds until a later attempt than the killed one trains the trial; None if the study ended before."""
         assert self._driver is not None
         while self._driver.poll() is None:
-            if any(name == trial and seen.pid != killed.pid for name, seen in self._training()):
+            if any(name == trial and seen.attempt > killed for name, seen in self._training()):
                 return time.monotonic() - since
             if (self.home / "trials" / trial / "outcome.json").exists():
                 return None  # it had trained its last epoch

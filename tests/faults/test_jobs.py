@@ -5,7 +5,6 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -16,7 +15,7 @@ from tests.cli.mlflow_store import mlflow_runs
 from tests.faults.chaos import only_in_chaos
 from tests.faults.table import Table
 from tests.study.engine_programs import epochs_trained, trial
-from tests.study.ray_cluster import MARK, Driver, Head, processes, started_head, wait_until
+from tests.study.ray_cluster import MARK, Driver, Head, processes, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
 
@@ -31,20 +30,9 @@ compare: {baseline: frozen}
 """
 
 
-@pytest.fixture(scope="module")
-def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("home")
-
-
-@pytest.fixture(scope="module")
-def head(home: Path) -> Iterator[Head]:
-    with started_head(HSSL_HOME=str(home), OMP_NUM_THREADS="1") as started:
-        yield started
-
-
-def test_a_job_that_is_stopped_leaves_nothing_running(head: Head, home: Path, figures: Table) -> None:
+def test_a_job_that_is_stopped_leaves_nothing_running(head: Head, tmp_path: Path, figures: Table) -> None:
     """`ray job stop` sends SIGTERM, and SIGKILL three seconds later."""
-    folder = home.parent / "job"
+    home, folder = tmp_path / "home", tmp_path / "job"
     folder.mkdir()
     (folder / "long.yaml").write_text(LONG)
     ray = str(Path(sys.executable).with_name("ray"))
@@ -57,7 +45,9 @@ def test_a_job_that_is_stopped_leaves_nothing_running(head: Head, home: Path, fi
         return done.stdout
 
     entry = [sys.executable, "-m", "hssl_ray", "run", "long.yaml"]
-    job("submit", "--working-dir", ".", "--submission-id", "long", "--no-wait", "--", *entry)
+    where = json.dumps({"env_vars": {"HSSL_HOME": str(home)}})
+    asked = ["--working-dir", ".", "--runtime-env-json", where, "--submission-id", "long", "--no-wait"]
+    job("submit", *asked, "--", *entry)
     wait_until(lambda: len(list(home.glob(f"trials/*/{FOLDER}/0"))) == 2, 120, "two trials train")
     wait_until(lambda: len(list(home.glob("trials/*/journal.jsonl"))) == 2, 120, "two trials train")
     since = time.monotonic()

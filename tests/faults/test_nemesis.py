@@ -1,8 +1,10 @@
 """F29, and with it F3 and F4: a study under random faults, and seven things that must hold afterwards."""
 
 import itertools
+import math
 import signal
 from collections import Counter
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,43 +19,61 @@ from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records, written
 from hssl_ray.trial.train import train_trial
 from tests.cli.mlflow_store import mlflow_runs
-from tests.faults.chaos import CHAOS
+from tests.faults.chaos import CHAOS, only_in_chaos
 from tests.faults.nemesis import Nemesis
+from tests.faults.peace import furthest, weights_in_peace, weights_of
 from tests.faults.table import Table
 from tests.study.ray_cluster import is_agent, processes, wait_until
 
-STRIKES, PAUSE = (30, 15.0) if CHAOS else (3, 2.0)  # ten minutes or so, and one or two
-SEEDS, EPOCHS = (30, 20) if CHAOS else (4, 10)
 
-STUDY = f"""\
+@dataclass(frozen=True)
+class Schedule:
+    """A study and how it is struck."""
+
+    workers: int
+    strikes: int
+    pause: float
+    seeds: int
+    epochs: int
+
+    @property
+    def study(self) -> str:
+        return f"""\
 study: soak
 base:
   dataset: mnist-mini
   train_images: 200
   batch_size: 50
   width: 0.125
-  epochs: {EPOCHS}
+  epochs: {self.epochs}
   warmup_epochs: 1
   optimizer: adamw
   learning_rate: 0.003
+  precision: {"auto" if self.workers == 1 else "fp32"}
 grid:
   method: [frozen, h_ssl]
-seeds: {SEEDS}
+seeds: {self.seeds}
 checkpoints: {{every_epochs: 1}}
 resilience: {{max_retries: 100}}
+resources: {{workers: {self.workers}}}
 compare: {{baseline: frozen}}
 """
+
+
+ALONE = Schedule(1, 30, 15.0, 30, 20) if CHAOS else Schedule(1, 3, 2.0, 3, 6)  # ten minutes or so, and one
+PAIRS = Schedule(2, 12, 15.0, 2, 30)  # ten minutes: a start takes as long as ten epochs
 
 
 @pytest.mark.ray
 @pytest.mark.faults
 @pytest.mark.slow
 @pytest.mark.timeout(3600)
-def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) -> None:
+@pytest.mark.parametrize("schedule", [ALONE, pytest.param(PAIRS, marks=only_in_chaos)], ids=["one", "two"])
+def test_a_study_under_random_faults(tmp_path: Path, seed: int, schedule: Schedule, figures: Table) -> None:
     """Killed workers and drivers, signals, damaged checkpoints and a locked tracking store, in random order."""
     file, home = tmp_path / "soak.yaml", tmp_path / "home"
-    file.write_text(STUDY)
-    nemesis = Nemesis(home, file, "soak", seed, STRIKES, PAUSE)
+    file.write_text(schedule.study)
+    nemesis = Nemesis(home, file, "soak", seed, schedule.strikes, schedule.pause)
     try:
         assert nemesis.run() == 0, nemesis.log()
         wait_until(lambda: not [one for one in processes(nemesis.mark) if not is_agent(one)], 30, "all processes end")
@@ -66,27 +86,27 @@ def test_a_study_under_random_faults(tmp_path: Path, seed: int, figures: Table) 
 
     broken = {
         "a: resumed before its newest checkpoint": sum(_went_back(lines[one], damaged[one]) for one in trials),
-        "b: epochs missing or told twice": sum(_torn(lines[one]) for one in trials),
-        "c: runs": _wrong_runs(home, set(trials)),
+        "b: epochs missing or told twice": sum(_torn(lines[one], schedule) for one in trials),
+        "c: runs": _wrong_runs(home, set(trials), schedule.epochs),
         "d: trials lost": len(trials) - _finished(home),
-        "e: results that differ from those of a study in peace": _different(home, trials, tmp_path / "peace"),
+        "e: results that differ from those of a study in peace": _different(home, trials, tmp_path / "peace", schedule),
         "f: folders left": sum(Path(head).exists() for head in nemesis.heads) + (home / "studies/soak/engine").exists(),
     }
     figures.bad("F29", "invariants broken", sum(map(bool, broken.values())), len(broken))
     assert not any(broken.values()), (broken, nemesis.struck)
 
-    useful = len(trials) * EPOCHS
+    useful = len(trials) * schedule.epochs
     wasted = sum(len(one) for one in lines.values()) - useful + _attempts_cut_short(home)
-    figures.share("F29", "useful epochs of all that were begun", useful / (useful + wasted), ">= 0.9")
+    what = "useful epochs of all that were begun" + (", two workers" if schedule.workers > 1 else "")
+    figures.share("F29", what, useful / (useful + wasted), ">= 0.9")
     killed = [fault for fault in nemesis.struck if fault.kind == "driver"]
     figures.bad(
         "F3", "trials lost, runs doubled or left RUNNING", broken["c: runs"] + broken["d: trials lost"], len(trials)
     )
     for fault in nemesis.struck:
         if fault.kind == "worker" and fault.recovered is not None:
-            figures.time(
-                "F2", "from the kill to the next attempt, under random faults", fault.recovered, "<= 10 (median)"
-            )
+            what = "from the kill to the next attempt, under random faults"
+            figures.time("F2" if schedule.workers == 1 else "F1", what, fault.recovered, "<= 10 (median)")
         if fault.kind == "signal" and fault.recovered is not None:
             # By the signal itself where the driver was still importing: nothing had begun.
             assert fault.code in (130, 143, -signal.SIGINT, -signal.SIGTERM)
@@ -106,23 +126,33 @@ def _went_back(lines: list[dict[str, Any]], damaged: int) -> int:
     return max(0, count - damaged)
 
 
-def _torn(lines: list[dict[str, Any]]) -> bool:
+def _torn(lines: list[dict[str, Any]], schedule: Schedule) -> bool:
     """Whether epochs are missing, or one that was trained twice came out differently."""
     told: dict[int, dict[str, float]] = {}
     for line in lines:
-        computed = {name: value for name, value in line["metrics"].items() if not name.startswith("perf/")}
-        if told.setdefault(line["epoch"], computed) != computed:
+        if not _same(told.setdefault(line["epoch"], line["metrics"]), line["metrics"], schedule):
             return True
-    return sorted(told) != list(range(1, EPOCHS + 1))
+    return sorted(told) != list(range(1, schedule.epochs + 1))
 
 
-def _wrong_runs(home: Path, trials: set[str]) -> int:
+def _same(ours: dict[str, float], theirs: dict[str, float], schedule: Schedule) -> bool:
+    """Whether two trainings of an epoch came to the same: to the bit, or with several workers in their loss."""
+    if schedule.workers > 1:
+        return math.isclose(ours["train/loss"], theirs["train/loss"], rel_tol=1e-5)
+    return _computed(ours) == _computed(theirs)
+
+
+def _computed(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if not name.startswith("perf/")}
+
+
+def _wrong_runs(home: Path, trials: set[str], epochs: int) -> int:
     """Trials without their one run, runs that are not finished, and runs without their every epoch."""
     runs = mlflow_runs(home)
     of_trials = Counter(run.trial_id for run in runs if run.kind == "trial")
     wrong = sum(of_trials[trial] != 1 for trial in trials) + len(of_trials.keys() - trials)
     wrong += sum(run.status != "FINISHED" for run in runs)
-    every = list(range(1, EPOCHS + 1))
+    every = list(range(1, epochs + 1))
     return wrong + len([run for run in runs if run.kind == "trial" and run.steps != every])
 
 
@@ -136,16 +166,24 @@ def _attempts_cut_short(home: Path) -> int:
     return len([event for event in events if event["event"] == "started"]) - _finished(home)
 
 
-def _different(home: Path, trials: dict[str, TrialConfig], peace: Path) -> int:
-    """Of the best trial and two others: those whose last epoch is not, to the bit, what it is when nothing happens."""
-    torch.set_num_threads(1)
+def _different(home: Path, trials: dict[str, TrialConfig], peace: Path, schedule: Schedule) -> int:
+    """Of the best trial and others: those that did not come out as they do when nothing happens."""
     final = {one: read_records(trial_folder(home, one) / JOURNAL)[-1].metrics for one in trials}
-    chosen = sorted(final, key=lambda one: final[one]["probe/ridge_top1"])[-1:] + sorted(final)[:2]
+    chosen = sorted(final, key=lambda one: final[one]["probe/ridge_top1"])[-1:] + sorted(final)[: 2 if CHAOS else 1]
     different = 0
     for one in dict.fromkeys(chosen):
-        told: list[dict[str, float]] = []
-        (peace / one).mkdir(parents=True)
-        train_trial(trials[one], lambda metrics, checkpoint, told=told: told.append(metrics), workdir=peace / one)  # type: ignore[misc]
-        names = [name for name in told[-1] if not name.startswith("perf/")]
-        different += any(told[-1][name] != final[one][name] for name in names)
+        if schedule.workers > 1:
+            ours = weights_of(trial_folder(home, one), trials[one])
+            different += furthest(ours, weights_in_peace(peace, trials[one], schedule.workers)) > 1e-6
+        else:
+            different += not _same(final[one], _last_in_peace(trials[one], peace / one), schedule)
     return different
+
+
+def _last_in_peace(config: TrialConfig, folder: Path) -> dict[str, float]:
+    """The metrics of a trial's last epoch."""
+    torch.set_num_threads(1)
+    told: list[dict[str, float]] = []
+    folder.mkdir(parents=True)
+    train_trial(config, lambda metrics, checkpoint: told.append(metrics), workdir=folder)
+    return told[-1]

@@ -14,6 +14,9 @@ from typing import Any
 
 import pytest
 
+from hssl_ray.cli.codes import INVALID
+from hssl_ray.cli.errors import exit_code
+from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
@@ -46,9 +49,12 @@ class Node:
 
 
 @contextmanager
-def joined(head: Head, cpus: int) -> Iterator[Node]:
-    """A second node of the head's cluster."""
+def joined(head: Head, cpus: int, hidden: Path | None = None) -> Iterator[Node]:
+    """A second node of the head's cluster; for its processes an empty folder may lie over one of this machine."""
     command = [sys.executable, "-m", "tests.faults.node", str(cpus)]
+    if hidden is not None:
+        over = f'mount -t tmpfs none "{hidden}" && exec "$@"'
+        command = ["unshare", "--mount", "sh", "-c", over, "sh", *command]
     root = Path(__file__).parents[2]
     process = subprocess.Popen(
         command, env=head.environment, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
@@ -63,6 +69,12 @@ def joined(head: Head, cpus: int) -> Iterator[Node]:
         process.stdin.close()
         process.wait(60)
         process.stdout.close()
+
+
+may_mount = pytest.mark.skipif(
+    subprocess.run(["unshare", "--mount", "true"], capture_output=True, check=False).returncode != 0,
+    reason="mount namespaces are for root",
+)
 
 
 def workers_on(home: Path, trials: list[str], node: str) -> list[Seen]:
@@ -132,3 +144,20 @@ def test_a_trial_goes_on_with_the_workers_that_are_left(head: Head, tmp_path: Pa
         4.0 if record.attempt == 1 else 2.0 for record in records
     ]
     assert records[-1].attempt > 1
+
+
+@may_mount
+def test_a_node_that_does_not_share_the_home_is_refused_before_the_first_trial(head: Head, tmp_path: Path) -> None:
+    """By its name, and nothing is lost. In the test of trials that move, a node that shares it gets two of four."""
+    asked: dict[str, Any] = {"seeds": 4}
+    driver = Driver(tmp_path / "home", head.environment)
+    driver.home.mkdir()
+    with joined(head, cpus=2, hidden=driver.home) as node:
+        process = driver.start(**asked)
+        output, _ = process.communicate(timeout=200)
+    assert process.returncode != 0 and exit_code(ClusterError()) == INVALID
+    said = f"ClusterError: home: must be one folder for all nodes of the cluster, {driver.home} is not on 1 of 2"
+    assert said in output
+    assert f"{node.id[:8]}: another folder (seen-" in output and "No such file or directory" in output
+    assert not (driver.home / "trials").exists()
+    assert len(driver.history().planned) == 4 and not driver.history().attempts

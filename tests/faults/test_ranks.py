@@ -4,24 +4,22 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from safetensors.torch import load_file
 
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.trial.checkpoint_files import latest_valid
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import read_log
-from hssl_ray.trial.train import train_trial
+from hssl_ray.trial.journal import JOURNAL, written
 from tests.faults.broken_program import FAULTS
+from tests.faults.peace import furthest, weights_in_peace, weights_of
 from tests.faults.table import Table
 from tests.study.engine_programs import study
-from tests.study.ray_cluster import Driver, Head, started_head
+from tests.study.ray_cluster import Driver, Head
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
 
@@ -39,28 +37,21 @@ BASE = {
 }
 
 
-@pytest.fixture(scope="module")
-def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
-    data = tmp_path_factory.mktemp("data")
-    with started_head(cpus=2, HSSL_HOME=str(data), OMP_NUM_THREADS="1") as started:
-        yield started
-
-
 class Struck:
-    """A study of one trial for each fault, run by a driver of its own."""
+    """A study of one trial for each list of faults, run by a driver of its own."""
 
-    def __init__(self, head: Head, home: Path, faults: list[dict[str, Any]], workers: int) -> None:
+    def __init__(self, head: Head, home: Path, faults: list[list[dict[str, Any]]], workers: int) -> None:
         self.home = home
         asked: dict[str, Any] = {
             "seeds": len(faults),
             "base": BASE,
             "checkpoints": {"every_epochs": 1},
             "resources": {"workers": workers},
-            "resilience": {"hang_seconds": HANG_SECONDS, "max_retries": 1},
+            "resilience": {"hang_seconds": HANG_SECONDS, "max_retries": 2},
         }
         self.trials = tuple(study(**asked).planned())
         home.mkdir(parents=True)
-        plan = {one.trial_id: fault for one, fault in zip(self.trials, faults, strict=True)}
+        plan = {one.trial_id: struck for one, struck in zip(self.trials, faults, strict=True)}
         (home / FAULTS).write_text(json.dumps(plan))
         self.driver = Driver(home, head.environment)
         self.counts = self.driver.run("broken", **asked)
@@ -75,14 +66,16 @@ class Struck:
     def folder(self, number: int) -> Path:
         return trial_folder(self.home, self.trials[number].trial_id)
 
-    def steps(self, number: int, rank: int = 0) -> list[float]:
-        """When each step was begun, over all attempts."""
-        return [float(line.split()[0]) for line in (self.folder(number) / f"steps-{rank}").read_text().splitlines()]
+    def steps(self, number: int, rank: int = 0) -> list[tuple[float, int]]:
+        """When each step was begun, over all attempts, and by which process."""
+        lines = (line.split() for line in (self.folder(number) / f"steps-{rank}").read_text().splitlines())
+        return [(float(at), int(pid)) for at, pid in lines]
 
-    def recovery(self, number: int) -> float:
-        """Seconds from the fault to the next step."""
-        struck = float((self.folder(number) / "struck").read_text())
-        return min(at for at in self.steps(number) if at > struck) - struck
+    def recovery(self, number: int, kind: str) -> float:
+        """Seconds from a fault to the first step of the next attempt."""
+        struck = float((self.folder(number) / f"struck-{kind}").read_text())
+        before = {pid for at, pid in self.steps(number) if at <= struck}
+        return min(at for at, pid in self.steps(number) if at > struck and pid not in before) - struck
 
     def repeated(self, number: int) -> float:
         """Epochs trained twice."""
@@ -95,23 +88,18 @@ class Struck:
         return [event["outcome"]["reason"].partition(":")[0] for event in ended if event["outcome"]["reason"]]
 
     def weights(self, number: int) -> dict[str, torch.Tensor]:
-        return _weights(self.folder(number))
-
-
-def _weights(folder: Path) -> dict[str, torch.Tensor]:
-    checkpoint = latest_valid(folder)
-    assert checkpoint is not None
-    assert checkpoint.name == f"epoch-{EPOCHS:05d}"
-    return dict(load_file(checkpoint / "weights.safetensors"))
+        return weights_of(self.folder(number), self[number])
 
 
 def test_one_worker(head: Head, tmp_path: Path, seed: int, figures: Table) -> None:
     """Five trials, two at a time: killed, stopped (SIGSTOP), NaN, out of memory, and one that nothing happens to."""
     draw = random.Random(seed)
-    steps = [draw.randint(STEPS + 1, (EPOCHS - 1) * STEPS) for _ in range(5)]
-    kinds = ("kill", "stop", "nan", "oom", "")
-    faults: list[dict[str, Any]] = [{"kind": kind, "step": step} for kind, step in zip(kinds, steps, strict=True)]
-    ran = Struck(head, tmp_path / "home", faults, workers=1)
+    steps = [draw.randint(STEPS + 1, (EPOCHS - 1) * STEPS) for _ in range(4)]
+    kinds = ("kill", "stop", "nan", "oom")
+    faults: list[list[dict[str, Any]]] = [
+        [{"kind": kind, "step": step}] for kind, step in zip(kinds, steps, strict=True)
+    ]
+    ran = Struck(head, tmp_path / "home", [*faults, []], workers=1)
     assert [ran.outcome(number).state for number in range(5)] == [
         "finished",
         "finished",
@@ -122,10 +110,11 @@ def test_one_worker(head: Head, tmp_path: Path, seed: int, figures: Table) -> No
     assert [ran.outcome(number).attempt for number in range(5)] == [2, 2, 1, 1, 1]
     assert [ran.causes(number) for number in range(5)] == [["worker_lost"], ["hung"], ["diverged"], ["oom"], []]
 
-    figures.time("F2", "from the kill to the next step", ran.recovery(0), "<= 10 (median)")
+    figures.time("F2", "from the kill to the next step", ran.recovery(0, "kill"), "<= 10 (median)")
     figures.share("F2", "epochs trained twice", ran.repeated(0), "<= 1")
     assert ran.repeated(0) < 1 and ran.repeated(1) < 1
-    figures.time("F18", "beyond the time-out until a stopped worker's next step", ran.recovery(1) - HANG_SECONDS, "")
+    late = ran.recovery(1, "stop") - HANG_SECONDS
+    figures.time("F18", "beyond the time-out until a stopped worker's next step", late, "")
     wasted = len(ran.steps(2)) - steps[2]
     figures.bad("F16", "steps after a NaN", wasted, 1)
     assert wasted == 0
@@ -133,66 +122,36 @@ def test_one_worker(head: Head, tmp_path: Path, seed: int, figures: Table) -> No
 
     different = 0
     for number in (0, 1, 4):
-        alone = tmp_path / "undisturbed" / str(number)
-        alone.mkdir(parents=True)
-        torch.set_num_threads(1)
-        train_trial(ran[number], lambda metrics, checkpoint: None, workdir=alone, checkpoint_every=EPOCHS)
-        ours, theirs = ran.weights(number), _weights(alone)
+        ours, theirs = ran.weights(number), weights_in_peace(tmp_path / "peace", ran[number], 1)
         different += not all(torch.equal(ours[name], theirs[name]) for name in theirs)
     figures.bad("F30", "trials of one worker that differ by a bit", different, 3)
     assert different == 0
 
 
 def test_two_workers(head: Head, tmp_path: Path, seed: int, figures: Table) -> None:
-    """A rank killed, a rank that sleeps, a rank with an infinite loss while the other's is finite."""
+    """A trial with a rank that is killed and, in its next attempt, one that sleeps; and a trial with an infinite loss
+    on one rank while the other's is finite."""
     draw = random.Random(seed)
-    rank = draw.randint(0, 1)
-    steps = [draw.randint(STEPS + 1, (EPOCHS - 1) * STEPS) for _ in range(3)]
-    faults = [
-        {"kind": kind, "rank": rank, "step": step} for kind, step in zip(("kill", "sleep", "inf"), steps, strict=True)
-    ]
-    ran = Struck(head, tmp_path / "home", faults, workers=2)
-    assert ran.counts == {"finished": 2, "diverged": 1}
-    assert [ran.causes(number) for number in range(3)] == [["worker_lost"], ["hung"], ["diverged"]]
-    figures.time("F1", "from the kill to the next step", ran.recovery(0), "<= 10 (median)")
-    figures.share("F1", "epochs trained twice", ran.repeated(0), "<= 1")
-    assert ran.repeated(0) < 1
-    figures.time(
-        "F18", "beyond the time-out until a sleeping rank's trial trains again", ran.recovery(1) - HANG_SECONDS, ""
-    )
-    wasted = max(len(ran.steps(2, rank)) - steps[2] for rank in (0, 1))
+    rank, late = draw.randint(0, 1), (EPOCHS - 1) * STEPS
+    kill, inf = ({"kind": kind, "rank": rank, "step": draw.randint(STEPS + 1, late)} for kind in ("kill", "inf"))
+    # Of the attempt after the kill, which has two epochs left at least.
+    sleep = {"kind": "sleep", "rank": draw.randint(0, 1), "step": draw.randint(STEPS + 1, 2 * STEPS)}
+    ran = Struck(head, tmp_path / "home", [[kill, sleep], [inf]], workers=2)
+    assert ran.counts == {"finished": 1, "diverged": 1}
+    assert [ran.causes(number) for number in range(2)] == [["worker_lost", "hung"], ["diverged"]]
+    assert [line["epoch"] for line in written(ran.folder(0) / JOURNAL)] == [1, 2, 3, 4], "no epoch was ended twice"
+    figures.time("F1", "from the kill to the next step", ran.recovery(0, "kill"), "<= 10 (median)")
+    figures.share("F1", "epochs trained twice, of a kill and a hang", ran.repeated(0), "<= 2")
+    assert ran.repeated(0) < 2
+    beyond = ran.recovery(0, "sleep") - HANG_SECONDS
+    figures.time("F18", "beyond the time-out until a sleeping rank's trial trains again", beyond, "")
+    wasted = max(len(ran.steps(1, rank)) - int(inf["step"]) for rank in (0, 1))
     figures.bad("F16", "steps of any rank after one of them has an infinite loss", wasted, 1)
     assert wasted == 0
 
-    difference = 0.0
-    for number in (0, 1):
-        theirs = _undisturbed_pair(ran[number], tmp_path / f"pair-{number}")
-        ours = ran.weights(number)
-        difference = max(difference, *((ours[name] - theirs[name]).abs().max().item() for name in theirs))
+    difference = furthest(ran.weights(0), weights_in_peace(tmp_path / "peace", ran[0], 2))
     figures.share("F30", "largest difference of a weight, two workers", difference, "<= 1e-6")
     assert difference <= 1e-6
-
-
-PAIR = """
-import sys
-from pathlib import Path
-import torch, torch.distributed as dist
-from hssl_ray.trial.config import TrialConfig
-from hssl_ray.trial.train import train_trial
-torch.set_num_threads(1)
-folder, config, rank = Path(sys.argv[1]), TrialConfig.model_validate_json(sys.argv[2]), int(sys.argv[3])
-dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=2)
-train_trial(config, lambda metrics, checkpoint: None, workdir=folder, checkpoint_every=config.epochs)
-dist.destroy_process_group()
-"""
-
-
-def _undisturbed_pair(config: TrialConfig, folder: Path) -> dict[str, torch.Tensor]:
-    folder.mkdir()
-    arguments = [sys.executable, "-c", PAIR, str(folder), config.model_dump_json()]
-    ranks = [subprocess.Popen([*arguments, str(rank)]) for rank in (0, 1)]
-    assert [rank.wait(240) for rank in ranks] == [0, 0]
-    return _weights(folder)
 
 
 def test_nothing_of_the_trials_is_left_on_the_cluster(head: Head) -> None:

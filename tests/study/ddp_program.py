@@ -2,14 +2,12 @@
 
 import json
 import os
-import signal
 import time
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
-from ray.util import list_named_actors
 from torch.nn.parallel import DistributedDataParallel
 
 from hssl_ray.study.engine import Report, TrialProgram
@@ -25,17 +23,15 @@ def train(
     workdir: Path,
     **settings: Any,
 ) -> None:
-    """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks.
+    """Reports the gradient that every rank holds after a step on its own rank as input: the mean of the ranks."""
+    # Here, because a driver imports this module before Ray's settings are made, and Ray reads them while imported.
+    from ray.util import list_named_actors
 
-    At temperature 0.7 the second rank's process dies at epoch 2, the first time.
-    """
     rank = dist.get_rank()
     done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
     model = DistributedDataParallel(torch.nn.Linear(1, 1, bias=False))
     for epoch in range(done + 1, config.epochs + 1):
         time.sleep(float(os.environ.get(SECONDS, "0")))
-        if epoch == 2 and rank == 1:
-            _die_once(config, workdir)
         model.zero_grad()
         model(torch.full((1, 1), float(rank))).sum().backward()
         gradient = next(model.parameters()).grad
@@ -52,13 +48,7 @@ def train(
             "world": float(dist.get_world_size()),
             "coordinators": float(sum("Coordinator" in actor["name"] for actor in list_named_actors(True))),
         }
-        report(metrics | {"resumed": float(done), "threads": float(torch.get_num_threads())}, committed)
-
-
-def _die_once(config: TrialConfig, workdir: Path) -> None:
-    if config.temperature == 0.7 and not (workdir / "died").exists():
-        (workdir / "died").touch()
-        os.kill(os.getpid(), signal.SIGKILL)
+        report(metrics | {"threads": float(torch.get_num_threads())}, committed)
 
 
 PROGRAM = TrialProgram(train, latest_checkpoint)

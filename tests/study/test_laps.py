@@ -1,8 +1,6 @@
 """A driver on Ray keeps of Tune's trials those of one lap."""
 
 import json
-import os
-import secrets
 import subprocess
 import sys
 from pathlib import Path
@@ -10,18 +8,17 @@ from pathlib import Path
 import pytest
 
 from tests.study.engine_programs import epochs_trained, trial
+from tests.study.ray_cluster import Head
 
-REPOSITORY = Path(__file__).parents[2]
 TRIALS, LAP = 11, 4
 
 
 @pytest.mark.ray
-def test_tunes_trials_go_with_their_lap(tmp_path: Path) -> None:
+def test_tunes_trials_go_with_their_lap(head: Head, tmp_path: Path) -> None:
     """Every trial is trained once, over three laps. Within a lap they pile up, which shows that the count sees them."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "TUNE_", "HSSL_"))}
     done = subprocess.run(
         [sys.executable, "-m", "tests.study.laps_driver", str(tmp_path), str(TRIALS), str(LAP)],
-        env=kept | {"PYTHONPATH": str(REPOSITORY), "RAY_AUTH_TOKEN": secrets.token_hex(32)},
+        env=head.environment,
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         text=True,

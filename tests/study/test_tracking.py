@@ -4,7 +4,7 @@ import os
 import pickletools
 import shutil
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,13 +27,13 @@ from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.mlflow_store import initialise
 from hssl_ray.study.problems import StoreVersionError
 from hssl_ray.study.results import results_table
+from hssl_ray.study.sections import Checkpoints
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.study_writer import CELLS_VIEW, METHODS_VIEW
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
-from hssl_ray.trial.checkpoint_files import KEEP_NEWEST
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -44,6 +44,7 @@ DIGEST = "ab" * 32
 class FakeStudy:
     study: str = "quickstart"
     digest: str = "d" * 64
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
 
 @dataclass(frozen=True)
@@ -73,10 +74,13 @@ def client(home: Path) -> MlflowClient:
     return MlflowClient(tracking_uri(home))
 
 
-def new_tracker(home: Path, study: str = "quickstart") -> MlflowTracker:
+BEST = Checkpoints.model_validate({"keep_best": {"metric": "probe/top1"}})
+
+
+def new_tracker(home: Path, study: str = "quickstart", checkpoints: Checkpoints | None = None) -> MlflowTracker:
     provenance = Provenance("Does H match A?", {"resume": "hssl-ray run q.yaml"}, "c0ffee", "job-7")
     tracker = MlflowTracker(tracking_uri(home), home, provenance=provenance, datasets=lambda name: FakeDataset())
-    tracker.study_opened(FakeStudy(study), 6)
+    tracker.study_opened(FakeStudy(study, checkpoints=checkpoints or Checkpoints()), 6)
     return tracker
 
 
@@ -299,7 +303,7 @@ def test_a_run_left_running_by_a_dead_driver_is_ended_even_if_nobody_takes_it_up
     assert [run.info.status for run in runs(client)] == ["KILLED"]
 
 
-def commit(home: Path, trial: PlannedTrial, epoch: int) -> str:
+def commit(home: Path, trial: PlannedTrial, epoch: int, kept: Checkpoints | None = None, **metrics: float) -> str:
     network = build_network(trial.config)
     with torch.no_grad():
         for value in network.parameters():
@@ -313,8 +317,8 @@ def commit(home: Path, trial: PlannedTrial, epoch: int) -> str:
         optimizer,
         GradScaler("cpu", enabled=False),
         epoch=epoch,
-        metrics={},
-        retention=KEEP_NEWEST,
+        metrics=metrics,
+        retention=(kept or Checkpoints()).retention,
     )
     return str(saved.relative_to(folder))
 
@@ -471,3 +475,89 @@ def test_the_database_is_made_once_and_migrated_with_a_copy_kept(
         connection.execute(text("UPDATE alembic_version SET version_num = 'fromthefuture'"))
     with pytest.raises(StoreVersionError, match="fromthefuture"):
         initialise(tracking_uri(old), old)
+
+
+def trained(home: Path, trial: PlannedTrial, accuracies: list[float], first: int = 1, attempt: int = 1) -> list[Record]:
+    """Epochs with these accuracies, each with a checkpoint; the best one and the last two of them stay."""
+    done = []
+    for epoch, accuracy in enumerate(accuracies, start=first):
+        metrics = {"epoch": float(epoch), "probe/top1": accuracy}
+        saved = commit(home, trial, epoch, BEST, **{"probe/top1": accuracy})
+        done.append(Record(epoch, metrics, saved, attempt, 1_700_000_000.0 + epoch))
+    return done
+
+
+def models(client: MlflowClient) -> dict[str, tuple[str, str, str | None]]:
+    """By name: epoch, which checkpoint it is, and what it is best at."""
+    (run,) = runs(client)
+    found = client.search_logged_models([run.info.experiment_id])
+    assert {model.status for model in found} <= {"READY"}
+    assert len({model.name for model in found}) == len(found)
+    return {
+        model.name: (model.tags["hssl.epoch"], model.tags["hssl.checkpoint"], model.tags.get("hssl.best_metric"))
+        for model in found
+    }
+
+
+def test_the_best_checkpoint_is_a_model_beside_the_last_and_none_is_there_twice(
+    home: Path, client: MlflowClient
+) -> None:
+    """A trial that is stopped at its best epoch, goes on to a better and then worse ones, and ends at its best."""
+    tracker, trial, top1 = new_tracker(home, checkpoints=BEST), planned(), "maximize probe/top1"
+
+    def end_after(records: list[Record], attempt: int) -> dict[str, str]:
+        tracker.trial_started(trial, attempt)
+        for one in records:
+            tracker.trial_reported(trial, one)
+        for _ in range(2):
+            tracker.trial_ended(trial, Outcome("finished", attempt=attempt))
+        assert tracker.flush(60)
+        (run,) = runs(client)
+        return dict(run.data.tags)
+
+    tags = end_after(trained(home, trial, [0.3, 0.5]), 1)
+    assert models(client) == {"model": ("2", "last, best", top1)}
+    assert tags["hssl.best_model_id"] == tags["hssl.model_id"]
+
+    tags = end_after(trained(home, trial, [0.9, 0.4, 0.6], first=3, attempt=2), 2)
+    assert models(client) == {"model": ("5", "last", None), "best": ("3", "best", top1)}
+    assert (tags["hssl.model_epoch"], tags["hssl.best_epoch"], tags["hssl.best_metric"]) == ("5", "3", top1)
+    best = client.get_logged_model(tags["hssl.best_model_id"])
+    assert [(metric.key, metric.value, metric.step) for metric in best.metrics or ()] == [("probe/top1", 0.9, 3)]
+    kept = trial_folder(home, trial.trial_id) / "checkpoints"
+    for tag, epoch in (("hssl.model_id", 5), ("hssl.best_model_id", 3)):
+        location = client.get_logged_model(tags[tag]).artifact_location.removeprefix("file://")
+        (weights,) = Path(location).rglob("weights.safetensors")
+        assert weights.read_bytes() == (kept / f"epoch-{epoch:05d}" / weights.name).read_bytes()
+
+    end_after(trained(home, trial, [0.95], first=6, attempt=3), 3)
+    assert models(client) == {"model": ("6", "last, best", top1)}
+    closed(tracker)
+    assert tracker.sent["checkpoints"] == 4
+
+
+@pytest.mark.parametrize(
+    ("accuracies", "there"),
+    [([0.3, 0.9, 0.4, 0.6], {"model": "4", "best": "2"}), ([0.3, 0.4, 0.6, 0.6], {"model": "4"})],
+)
+def test_a_replay_sends_the_best_checkpoint_once(
+    home: Path, client: MlflowClient, accuracies: list[float], there: dict[str, str]
+) -> None:
+    """Of equally good ones the newest. What a study without `keep_best` sees of them afterwards stays."""
+    trial, outcome = planned(), Outcome("finished")
+    records = trained(home, trial, accuracies)
+    for checkpoints, sent in ((BEST, len(there)), (BEST, 0), (None, 0)):
+        tracker = new_tracker(home, checkpoints=checkpoints)
+        tracker.replay(trial, records, outcome)
+        closed(tracker)
+        assert tracker.sent["checkpoints"] == sent
+        assert {name: epoch for name, (epoch, *_) in models(client).items()} == there
+
+
+def test_where_no_checkpoint_has_the_metric_none_is_the_best(home: Path, client: MlflowClient) -> None:
+    tracker, trial = new_tracker(home, checkpoints=BEST), planned()
+    tracker.trial_started(trial, 1)
+    tracker.trial_reported(trial, record(1, saved=commit(home, trial, 1)))
+    tracker.trial_ended(trial, Outcome("finished"))
+    closed(tracker)
+    assert models(client) == {"model": ("1", "last", None)}
