@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from hssl_ray.cli.pages import page_path, write_page
+from hssl_ray.cli.pages import page_files, page_path, write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
 from hssl_ray.cli.questions import question_of
@@ -62,10 +62,7 @@ def tell_mlflow(tracker: MlflowTracker, study: Study, results: pa.Table, home: P
 def _tell(tracker: MlflowTracker, study: Study, comparison: Comparison, home: Path) -> None:
     curves = cell_curves(history_table(home, study.study), study.compare.confidence)
     tracker.write_cells(curves, comparison.verdicts())
-    files = {"comparison.json": comparison.to_json().encode()}
-    page = page_path(home, study.study)
-    if page.is_file():
-        files["report.html"] = page.read_bytes()
+    files = {"comparison.json": comparison.to_json().encode(), **page_files(page_path(home, study.study))}
     tracker.write_summary(shown(comparison).markdown(), files)
 
 
