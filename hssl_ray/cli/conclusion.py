@@ -61,7 +61,7 @@ def tell_mlflow(tracker: MlflowTracker, study: Study, results: pa.Table, home: P
 
 def _tell(tracker: MlflowTracker, study: Study, comparison: Comparison, home: Path) -> None:
     curves = cell_curves(history_table(home, study.study), study.compare.confidence)
-    tracker.write_cells(curves, comparison.verdicts())
+    tracker.write_cells(curves, comparison.verdicts(), comparison.compared())
     files = {"comparison.json": comparison.to_json().encode(), **page_files(page_path(home, study.study))}
     tracker.write_summary(shown(comparison).markdown(), files)
 
@@ -74,7 +74,7 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
             f"{program('mlflow')} server --backend-store-uri {tracker.address} --host 127.0.0.1"
         )
     if tracker.view_url:
-        commands["charts by method"] = tracker.view_url
+        commands["charts by cell"] = tracker.view_url
     head = f"{program('ray')} start --head --node-ip-address=127.0.0.1 --dashboard-host=127.0.0.1"
     commands["open the Ray dashboard"] = f"RAY_AUTH_MODE=token {head}; then http://127.0.0.1:8265"
     commands["its token"] = f"{program('ray')} get-auth-token"
