@@ -16,7 +16,7 @@ from urllib.request import Request, urlopen
 
 PROGRAMS = {"chromium": ("chromium", "chromium-browser", "google-chrome"), "chromedriver": ("chromedriver",)}
 START_SECONDS = 120
-PATIENCE_SECONDS = 120
+PATIENCE_SECONDS = 240
 OPTIONS = (
     "--headless=new",
     "--no-sandbox",  # all it opens is our own, on this machine
@@ -140,7 +140,7 @@ def ask(verb: str, url: str, body: dict[str, Any] | None = None) -> Any:
     data = None if body is None else json.dumps(body).encode()
     request = Request(url, data, {"Content-Type": "application/json"}, method=verb)  # noqa: S310 - our own driver
     try:
-        with urlopen(request, timeout=PATIENCE_SECONDS) as answer:  # noqa: S310
+        with urlopen(request, timeout=2 * PATIENCE_SECONDS) as answer:  # noqa: S310
             return json.load(answer)["value"]
     except HTTPError as error:
         said = json.load(error)["value"]
@@ -165,6 +165,7 @@ def browser() -> Iterator[Browser]:
         wanted = {"goog:chromeOptions": {"binary": chromium, "args": list(OPTIONS)}}
         session = ask("POST", f"{url}/session", {"capabilities": {"alwaysMatch": wanted}})["sessionId"]
         try:
+            ask("POST", f"{url}/session/{session}/timeouts", {"script": 1000 * PATIENCE_SECONDS})
             yield Browser(f"{url}/session/{session}")
         finally:
             ask("DELETE", f"{url}/session/{session}")

@@ -87,7 +87,9 @@ def mlflow_experiment(scene: Scene) -> bytes:
 def mlflow_compare(scene: Scene) -> bytes:
     """Two cell runs side by side, where the compare view opens with what the study compares."""
     ids, second = scene.compared
-    _mlflow(scene, comparison_link(scene.server, scene.experiment, ids), second, width=1280, height=800)
+    _mlflow(scene, comparison_link(scene.server, scene.experiment, ids), second, width=1280, height=1300)
+    everything = "[...document.querySelectorAll('button[role=switch][aria-checked=false]')]"
+    scene.browser.run(f"{everything}.forEach(one => one.click())")  # "Show diff only"
     scene.browser.wait("document.body.innerText.includes('compared')", "the metric that the study compares")
     time.sleep(SETTLE_SECONDS)
     return scene.browser.picture()

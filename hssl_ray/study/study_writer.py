@@ -42,10 +42,11 @@ log = logging.getLogger(__name__)
 
 NOTE_LENGTH, TAG_LENGTH = 20_000, 8_000  # MLflow's limits
 TRIALS = "tags.`hssl.kind` = 'trial'"
-SEEDS_VIEW = shared_view(only=TRIALS, group_by="hssl.cell", charts="^(probe/|train/loss)")
+SEEDS_VIEW = shared_view(only=TRIALS, group_by="hssl.cell", charts="^(probe/top1|train/loss)$")
 """By cell, not by method: a mean over rotations and scales answers no question. Without the hundreds of charts of
 `equivariance/`, which keep the UI loading for a minute."""
-CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="^(probe/.*|train/loss)/mean$")
+CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="^(probe/top1|train/loss)/(low|mean|high)$")
+"""Mean and interval by epoch, side by side; the UI draws no bands."""
 BASELINE, SETTING = "hssl.verdict.baseline_cell", "hssl.verdict.setting"
 MOST_LINKS = 12
 KEPT = frozenset({"finished", "pruned"})

@@ -171,10 +171,16 @@ def cell_facts(curves: pa.Table, verdicts: pa.Table, compared: pa.Table | None =
         verdicts: a column `cell`; of the others, numbers become metrics `verdict/<column>`, all else tags
             `hssl.verdict.<column>`; empty ones are left out. Several rows for a cell are numbered from the second.
         compared: columns cell, mean, std, n, low, high of the metric that the study compares. The mean becomes the
-            metric `compared`, which the UI's compare page opens with because it is the first by name.
+            metric `compared`, the first that a run is told, because the UI's compare page opens with the first.
     """
     found: dict[str, list[Point]] = {}
     tags: dict[str, dict[str, str]] = {}
+    for row in compared.to_pylist() if compared is not None else ():
+        series = found.setdefault(row["cell"], [])
+        for column in CURVE_COLUMNS:
+            if row[column] is not None:
+                key = COMPARED if column == "mean" else f"{COMPARED}/{column}"
+                series.append(Point(key, _number(float(row[column])), 0, 0))
     for row in curves.to_pylist():
         series = found.setdefault(row["cell"], [])
         series += [
@@ -182,12 +188,6 @@ def cell_facts(curves: pa.Table, verdicts: pa.Table, compared: pa.Table | None =
             for column in CURVE_COLUMNS
             if row[column] is not None and row["metric"] != "epoch"
         ]
-    for row in compared.to_pylist() if compared is not None else ():
-        series = found.setdefault(row["cell"], [])
-        for column in CURVE_COLUMNS:
-            if row[column] is not None:
-                key = COMPARED if column == "mean" else f"{COMPARED}/{column}"
-                series.append(Point(key, _number(float(row[column])), 0, 0))
     seen: dict[str, int] = {}
     for row in verdicts.to_pylist():
         cell = row.pop("cell")
