@@ -212,7 +212,8 @@ def main() -> None:
             )
             times = [float(at) for one in first["result"] for at, _ in one["values"]]
             if not times:
-                raise NotThere(f"no metric of the study: {(Path(folder) / 'driver.log').read_text()[-2000:]}")
+                logs = "\n".join((Path(folder) / f"{name}.log").read_text()[-2000:] for name in ("driver", "head"))
+                raise NotThere(f"no metric of the study: {logs}")
             for path in BOARDS:
                 target = asked.to / f"grafana-{path.stem.removeprefix('hssl-')}.png"
                 target.write_bytes(board_picture(json.loads(path.read_text()), server, min(times), max(times)))
