@@ -2,7 +2,9 @@
 PYTHON ?= $(shell command -v python3.11 || command -v python3)
 BIN := .venv/bin
 
-.PHONY: study test docs chaos lint benchmarks setup clean
+STUDY ?= studies/quickstart.yaml
+
+.PHONY: study test docs chaos lint benchmarks screenshots setup clean
 
 setup: .venv/.ready
 
@@ -34,6 +36,12 @@ lint: setup
 
 benchmarks: setup
 	@$(BIN)/python benchmarks/all.py
+
+# docs/images from a study that is trained first where it has not been; needs Chromium, chromedriver and Prometheus.
+screenshots: setup
+	@$(BIN)/hssl-ray run $(STUDY)
+	@$(BIN)/python docs/screenshots/make.py $(STUDY)
+	@$(BIN)/python docs/screenshots/panels.py
 
 clean:
 	rm -rf .venv

@@ -36,7 +36,7 @@ ONLY = {
         "study/tune_loop.py",
     },
     "mlflow": {"study/mlflow_store.py"},
-    "optuna": {"study/search.py", "study/optuna_history.py", "study/optuna_view.py"},
+    "optuna": {"study/importance.py", "study/search.py", "study/optuna_history.py", "study/optuna_view.py"},
     "torchvision": {"data/torchvision_ops.py", "data/torchvision_sets.py"},
 }
 FORBIDDEN_CALLS = {"eval", "exec", "print", "breakpoint", "__import__", "compile"}

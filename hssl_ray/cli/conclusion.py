@@ -9,7 +9,7 @@ from pathlib import Path
 import pyarrow as pa
 from rich.console import Console
 
-from hssl_ray.cli.pages import page_path, write_page
+from hssl_ray.cli.pages import page_files, page_path, write_page
 from hssl_ray.cli.printed import print_notes, print_tables
 from hssl_ray.cli.programs import again, program
 from hssl_ray.cli.questions import question_of
@@ -62,11 +62,8 @@ def tell_mlflow(tracker: MlflowTracker, study: Study, results: pa.Table, home: P
 
 def _tell(tracker: MlflowTracker, study: Study, comparison: Comparison, home: Path) -> None:
     curves = cell_curves(history_table(home, study.study), study.compare.confidence)
-    tracker.write_cells(curves, comparison.verdicts())
-    files = {"comparison.json": comparison.to_json().encode()}
-    page = page_path(home, study.study)
-    if page.is_file():
-        files["report.html"] = page.read_bytes()
+    tracker.write_cells(curves, comparison.verdicts(), comparison.compared())
+    files = {"comparison.json": comparison.to_json().encode(), **page_files(page_path(home, study.study))}
     tracker.write_summary(shown(comparison).markdown(), files)
 
 
@@ -78,7 +75,7 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
             f"{program('mlflow')} server --backend-store-uri {tracker.address} --host 127.0.0.1"
         )
     if tracker.view_url:
-        commands["charts by method"] = tracker.view_url
+        commands["charts by cell"] = tracker.view_url
     if not os.environ.get("RAY_ADDRESS"):
         commands["start a Ray with a dashboard, MLflow and Prometheus"] = f"{program('hssl-ray')} up"
         commands["run it there"] = again("submit", path, overrides)

@@ -188,7 +188,25 @@ class Comparison:
         ]
         return pa.Table.from_pylist(rows, schema=_VERDICTS)
 
+    def compared(self) -> pa.Table:
+        """One row per cell that has a value of the metric: cell, mean, std, n, low, high; each cell once."""
+        found = {cell.name: (cell.summary, cell.interval) for cell in self.cells if cell.summary}
+        rows = [
+            {
+                "cell": name,
+                "mean": summary.mean,
+                "std": summary.std,
+                "n": summary.n,
+                "low": interval and interval.low,
+                "high": interval and interval.high,
+            }
+            for name, (summary, interval) in found.items()
+        ]
+        return pa.Table.from_pylist(rows, schema=_COMPARED)
 
+
+_NUMBERS = {"mean": pa.float64(), "std": pa.float64(), "n": pa.int64(), "low": pa.float64(), "high": pa.float64()}
+_COMPARED = pa.schema({"cell": pa.string(), **_NUMBERS})
 _VERDICTS = pa.schema(
     {
         "cell": pa.string(),

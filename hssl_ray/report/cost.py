@@ -35,14 +35,14 @@ def cost_table(results: pa.Table) -> TextTable:
 
 def one_pass_against_two(results: pa.Table, comparison: Comparison) -> list[str]:
     """For each pair, how much faster its two sides saw images: H-SSL needs one forward pass, A-SSL two."""
-    cells = _by_cell(results)
+    found = speeds(results)
     said = []
     for pair in comparison.pairs:
         if pair.baseline is None or pair.against is None:
             continue
-        speeds = [_column(cells.get(cell.name, ()), SPEED) for cell in (pair.baseline, pair.against)]
-        if all(speeds):
-            slow, fast = map(fmean, speeds)
+        sides = [found.get(cell.name) for cell in (pair.baseline, pair.against)]
+        if all(sides):
+            slow, fast = (fmean(side) for side in sides if side)
             if slow > 0:
                 names = method_name(comparison.question.against), method_name(comparison.question.baseline)
                 said.append(
@@ -50,6 +50,11 @@ def one_pass_against_two(results: pa.Table, comparison: Comparison) -> list[str]
                     f"{fast / slow:.2f} times as many"
                 )
     return said
+
+
+def speeds(results: pa.Table) -> dict[str, list[float]]:
+    """Images a second of each cell's trials."""
+    return {name: _column(trials, SPEED) for name, trials in _by_cell(results).items()}
 
 
 def health_table(results: pa.Table) -> TextTable | None:

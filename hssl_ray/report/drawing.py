@@ -68,9 +68,37 @@ def printed(colour: Colour) -> str:
     return colour.light
 
 
-def canvas(height: float) -> tuple[Figure, Axes]:
-    """One set of axes, `height` inches high, themed."""
-    figure, (axes,) = canvases(height, 1)
+@dataclass(frozen=True)
+class Drawing:
+    """A figure that is drawn when it is asked for: themed for the page, or in the light theme's colours as a file.
+
+    `name` is that of its file, `label` what it says to readers who cannot see it, `caption` what stands below it.
+    """
+
+    name: str
+    label: str
+    drawn: Callable[[Paint], Figure]
+    caption: str = ""
+
+    def svg(self) -> str:
+        """As one `<svg>` element that follows the page's theme."""
+        with mpl.rc_context(SETTINGS):
+            return to_svg(self.drawn(themed), self.label)
+
+    def png(self) -> bytes:
+        """As a PNG file, on white."""
+        with mpl.rc_context(SETTINGS):
+            return to_png(self.drawn(printed))
+
+
+def file_name(*parts: str) -> str:
+    """Words as the stem of a file's name on any system: letters, digits, `=`, `.` and hyphens."""
+    return "-".join(re.sub(r"[^A-Za-z0-9=.]+", "-", part).strip("-.") for part in parts)[:100].lower()
+
+
+def canvas(height: float, paint: Paint = themed) -> tuple[Figure, Axes]:
+    """One set of axes, `height` inches high."""
+    figure, (axes,) = canvases(height, 1, paint)
     return figure, axes
 
 

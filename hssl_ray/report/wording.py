@@ -215,6 +215,11 @@ def seeds_needed_text(answer: Answer | None) -> str:
     return f"about {missing}" if missing else "0"
 
 
+def p_value(p: float) -> str:
+    """`0.03`; `<0.001` where more digits would claim more than a few seeds can tell."""
+    return "<0.001" if p < 0.001 else f"{p:.2g}" if p < 0.1 else f"{p:.2f}"
+
+
 def _sentence(pair: Pair, question: Question) -> str:
     answer = pair.answer
     assert answer is not None and pair.baseline and pair.against

@@ -10,6 +10,7 @@ import base64
 import hashlib
 import json
 import zlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import quote
 
@@ -35,6 +36,12 @@ class SharedView:
 def experiment_link(server: str, experiment_id: str) -> str:
     """Address of an experiment's runs. Without the query the UI opens an empty page about language model traces."""
     return f"{server.rstrip('/')}/#/experiments/{quote(experiment_id, safe='')}/runs?workflowType=machine_learning"
+
+
+def comparison_link(server: str, experiment_id: str, run_ids: Sequence[str]) -> str:
+    """Address of the page that sets runs of an experiment side by side."""
+    runs, experiments = (quote(json.dumps(list(ids))) for ids in (run_ids, [experiment_id]))
+    return f"{server.rstrip('/')}/#/compare-runs?runs={runs}&experiments={experiments}&workflowType=machine_learning"
 
 
 def shared_view(*, only: str, group_by: str | None = None, charts: str = "") -> SharedView:

@@ -17,7 +17,7 @@ from hssl_ray.study.kept_checkpoints import BEST, BEST_EPOCH, LAST, LAST_EPOCH, 
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.redaction import redact
-from hssl_ray.study.shared_view import shared_view
+from hssl_ray.study.shared_view import comparison_link, shared_view
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.tracked import (
     MEMBER,
@@ -45,8 +45,13 @@ log = logging.getLogger(__name__)
 
 NOTE_LENGTH, TAG_LENGTH = 20_000, 8_000  # MLflow's limits
 TRIALS = "tags.`hssl.kind` = 'trial'"
-METHODS_VIEW = shared_view(only=TRIALS, group_by="hssl.method")
-CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="/mean$")
+SEEDS_VIEW = shared_view(only=TRIALS, group_by="hssl.cell", charts="^(probe/top1|train/loss)$")
+"""By cell, not by method: a mean over rotations and scales answers no question. Without the hundreds of charts of
+`equivariance/`, which keep the UI loading for a minute."""
+CELLS_VIEW = shared_view(only="tags.`hssl.kind` = 'cell'", charts="^(probe/top1|train/loss)/(low|mean|high)$")
+"""Mean and interval by epoch, side by side; the UI draws no bands."""
+BASELINE, SETTING = "hssl.verdict.baseline_cell", "hssl.verdict.setting"
+MOST_LINKS = 12
 KEPT = frozenset({"finished", "pruned"})
 POINTS = "hssl.points"
 LAST_ID, BEST_ID = "hssl.model_id", "hssl.best_model_id"
@@ -110,6 +115,8 @@ class StudyWriter:
         self._known: dict[str, RunFacts] = {}  # runs of the experiment as they were when it was opened
         self.experiment_id: str | None = None
         """None until MLflow has answered."""
+        self._cells: dict[str, str] = {}  # run ids by cell
+        self._pairs: dict[str, tuple[str, str]] = {}  # the two cells that an answer is about, by setting
         self.sent = Counter[str]()
         """What MLflow lacked and was sent: `runs`, `points`, `outcomes`, `checkpoints`."""
 
@@ -117,7 +124,7 @@ class StudyWriter:
         """Make the experiment, with its note and views, and look at the runs it has."""
         with self._store.exclusive():
             experiment_id = self._store.experiment(self._study)
-        views = {view.tag_key: view.tag_value for view in (METHODS_VIEW, CELLS_VIEW)}
+        views = {view.tag_key: view.tag_value for view in (SEEDS_VIEW, CELLS_VIEW)}
         self._store.tag_experiment(experiment_id, {**facts, **views, **self._note()})
         self._known = {run.tags["hssl.trial_id"]: run for run in self._store.runs(TRIALS, experiment_id)}
         self.experiment_id = experiment_id
@@ -126,7 +133,22 @@ class StudyWriter:
         """The experiment's note; none from who does not know where the study was started from, to keep a better one."""
         if self._provenance == Provenance():
             return {}
-        return {"mlflow.note.content": experiment_note(self._study, self._provenance, verdict)[:NOTE_LENGTH]}
+        note = experiment_note(self._study, self._provenance, verdict, self._links() if verdict else None)
+        return {"mlflow.note.content": note[:NOTE_LENGTH]}
+
+    def _links(self) -> dict[str, str]:
+        """Where the UI answers the study's question; without a server's name, so they hold on any."""
+        experiment_id = self._experiment()
+        links = {
+            f"compare on {setting}": comparison_link("", experiment_id, [self._cells[cell] for cell in pair])
+            for setting, pair in list(self._pairs.items())[:MOST_LINKS]
+            if self._cells.keys() >= set(pair)
+        }
+        return {
+            **{name: link.removeprefix("/") for name, link in links.items()},
+            "curves of the seeds by cell": SEEDS_VIEW.link("", experiment_id).removeprefix("/"),
+            "mean curves of the cells": CELLS_VIEW.link("", experiment_id).removeprefix("/"),
+        }
 
     def _experiment(self) -> str:
         if self.experiment_id is None:  # its own job was given up
@@ -315,6 +337,10 @@ class StudyWriter:
         for run in self._store.runs("tags.`hssl.kind` = 'cell'", self._experiment()):
             old.setdefault(run.tags["hssl.cell"], []).append(run)
         for facts in cells:
+            for key, baseline in facts.tags.items():
+                if key.startswith(BASELINE):
+                    setting = facts.tags[SETTING + key.removeprefix(BASELINE)]
+                    self._pairs[setting] = baseline, facts.cell
             self._write_cell(facts, common_params(trials.get(facts.cell, ())), old.get(facts.cell, ()))
 
     def _write_cell(self, facts: CellFacts, shared: Mapping[str, str], old: Iterable[RunFacts]) -> None:
@@ -327,6 +353,7 @@ class StudyWriter:
             **facts.tags,
         }
         run = self._find_or_create(facts.cell, tags, match=("hssl.kind", "hssl.digest"))
+        self._cells[facts.cell] = run.run_id
         for outdated in old:
             if outdated.tags["hssl.digest"] != facts.digest:
                 self._store.delete_run(outdated.run_id)

@@ -26,6 +26,7 @@ from hssl_ray.trial.journal import Record
 
 STATUS = {"finished": "FINISHED", "pruned": "FINISHED", "diverged": "FAILED", "failed": "FAILED", "killed": "KILLED"}
 CURVE_COLUMNS = ("mean", "std", "n", "low", "high")
+COMPARED = "compared"
 MEMBER = "hssl.in."
 """Tag `hssl.in.<study>` = cell: a study that plans a trial whose run lies in another study's experiment."""
 
@@ -172,7 +173,7 @@ class CellFacts:
         return hashlib.sha256(json.dumps([self.cell, content, self.tags], sort_keys=True).encode()).hexdigest()
 
 
-def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
+def cell_facts(curves: pa.Table, verdicts: pa.Table, compared: pa.Table | None = None) -> list[CellFacts]:
     """What the cells' runs hold.
 
     `probe/top1` of a cell becomes `probe/top1/mean`, `/std`, `/n`, `/low`, `/high` by epoch: one section of charts for
@@ -182,9 +183,17 @@ def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
         curves: columns cell, epoch, metric, mean, std, n, low, high.
         verdicts: a column `cell`; of the others, numbers become metrics `verdict/<column>`, all else tags
             `hssl.verdict.<column>`; empty ones are left out. Several rows for a cell are numbered from the second.
+        compared: columns cell, mean, std, n, low, high of the metric that the study compares. The mean becomes the
+            metric `compared`, the first that a run is told, because the UI's compare page opens with the first.
     """
     found: dict[str, list[Point]] = {}
     tags: dict[str, dict[str, str]] = {}
+    for row in compared.to_pylist() if compared is not None else ():
+        series = found.setdefault(row["cell"], [])
+        for column in CURVE_COLUMNS:
+            if row[column] is not None:
+                key = COMPARED if column == "mean" else f"{COMPARED}/{column}"
+                series.append(Point(key, _number(float(row[column])), 0, 0))
     for row in curves.to_pylist():
         series = found.setdefault(row["cell"], [])
         series += [
@@ -208,9 +217,21 @@ def cell_facts(curves: pa.Table, verdicts: pa.Table) -> list[CellFacts]:
     return [CellFacts(cell, tuple(series), tags.get(cell, {})) for cell, series in found.items()]
 
 
-def experiment_note(study: str, provenance: Provenance, verdict: str = "") -> str:
-    """The Markdown that opens a study's page: what it asks, what came out, what to type."""
-    parts = [f"## {study}", provenance.question, verdict]
+def experiment_note(
+    study: str, provenance: Provenance, verdict: str = "", links: Mapping[str, str] | None = None
+) -> str:
+    """The Markdown that opens a study's page: what came out, what it asks, what to type.
+
+    The UI folds a note down to its first line, so that is the verdict's own.
+
+    Args:
+        links: pages of the UI to go to, by what they show.
+    """
+    answer, _, tables = verdict.strip().partition("\n\n")
+    parts = [f"## {answer or study}"]
+    if links:
+        parts.append(" · ".join(f"[{name}]({address})" for name, address in links.items()))
+    parts += [provenance.question, tables]
     if provenance.commands:
         lines = [f"# {purpose}\n{command}" for purpose, command in provenance.commands.items()]
         parts.append("```sh\n" + "\n".join(lines) + "\n```")

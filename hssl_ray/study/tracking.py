@@ -23,7 +23,7 @@ from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.study.study_writer import (
     CELLS_VIEW,
     KEPT,
-    METHODS_VIEW,
+    SEEDS_VIEW,
     TRIALS,
     DatasetFacts,
     StudyWriter,
@@ -120,13 +120,13 @@ class MlflowTracker:
         trial = self._trial(planned)
         self._outbox.post(f"the journal of {planned.name}", lambda: self._writer.replay(trial, list(records), outcome))
 
-    def write_cells(self, curves: pa.Table, verdicts: pa.Table) -> None:
+    def write_cells(self, curves: pa.Table, verdicts: pa.Table, compared: pa.Table | None = None) -> None:
         """Write one run for each cell; see `tracked.cell_facts` for the columns.
 
         A cell whose content is what its run holds is left alone. If it changed (another seed finished), the run is
         deleted and written anew: MLflow keeps every value ever given to a step, so writing over it would leave two.
         """
-        cells = cell_facts(curves, verdicts)
+        cells = cell_facts(curves, verdicts, compared)
         self._outbox.post("the cells", lambda: self._writer.write_cells(cells))
 
     def write_summary(self, markdown: str, artifacts: Mapping[str, bytes]) -> None:
@@ -168,8 +168,8 @@ class MlflowTracker:
 
     @property
     def view_url(self) -> str | None:
-        """Address of the charts with one mean curve for each method; None until MLflow has answered."""
-        return self._address_of(METHODS_VIEW.link)
+        """Address of the charts with one mean curve over the seeds of each cell; None until MLflow has answered."""
+        return self._address_of(SEEDS_VIEW.link)
 
     @property
     def cells_url(self) -> str | None:

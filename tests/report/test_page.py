@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Callable
 from html.parser import HTMLParser
@@ -10,13 +11,15 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 import pytest
+from PIL import Image
 
 from hssl_ray.report import page as page_module
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.report.comparison import Question
 from hssl_ray.report.cost import cost_table, health_table, one_pass_against_two
+from hssl_ray.report.drawing import Drawing, canvas
 from hssl_ray.report.figures import curve_figure, curve_metrics, difference_figure, seed_figure
-from hssl_ray.report.page import StudyInfo, drawn_cells, render
+from hssl_ray.report.page import Page, StudyInfo, drawn_cells, render
 
 MakeResults = Callable[..., pa.Table]
 
@@ -40,7 +43,7 @@ def history(results: pa.Table) -> pa.Table:
 
 
 def page(results: pa.Table, info: StudyInfo | None = None) -> str:
-    return render(compare(results, QUESTION), results, history(results), info or StudyInfo("by-hand"))
+    return render(compare(results, QUESTION), results, history(results), info or StudyInfo("by-hand")).html
 
 
 class Tags(HTMLParser):
@@ -77,12 +80,24 @@ def test_the_page_holds_the_answer(make_results: MakeResults) -> None:
         commands={"run what is missing": "hssl-ray run by-hand.yaml"},
         datasets={"mnist-mini": "ab" * 32},
         versions={"torch": "2.13.0"},
+        digest="cd" * 32,
+        commit="ef" * 20,
     )
     results = make_results(A, H, FROZEN)
     parsed = Tags(page(results, info))
     assert parsed.open == []
     assert parsed.elements[0][0] == "html"
-    wanted = ["Does it?", "81.0 ± 1.0", "compared on seeds 0, 1", "hssl-ray run by-hand.yaml", "ab" * 32, "2.13.0"]
+    wanted = [
+        "Does it?",
+        "81.0 ± 1.0",
+        "compared on seeds 0, 1",
+        "hssl-ray run by-hand.yaml",
+        "ab" * 32,
+        "2.13.0",
+        "cd" * 32,
+        "ef" * 20,
+        "How sure",
+    ]
     wanted += [*results["trial_id"].to_pylist(), "8 of 9 trials finished; 1 failed."]
     assert [text for text in wanted if text not in parsed.text] == []
     assert sum(tag == "svg" for tag, _ in parsed.elements) == 4  # difference, seeds, two curves
@@ -100,12 +115,13 @@ def test_the_history_of_the_drawn_cells_is_all_that_a_page_shows(
     assert (len(comparison.pairs), len(cells)) == (4, 4)
     part = whole.filter(pc.is_in(whole["cell"], pa.array(sorted(cells))))
     assert 0 < len(part) < len(whole)
-    pages = [render(comparison, results, of, StudyInfo("by-hand")) for of in (whole, part, whole.slice(0, 0))]
+    pages = [render(comparison, results, of, StudyInfo("by-hand")).html for of in (whole, part, whole.slice(0, 0))]
     assert pages[0] == pages[1] != pages[2]
 
 
 def test_no_name_becomes_markup(make_results: MakeResults) -> None:
-    info = StudyInfo(HOSTILE, HOSTILE, HOSTILE, HOSTILE, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE}, {HOSTILE: HOSTILE})
+    told = {HOSTILE: HOSTILE}
+    info = StudyInfo(HOSTILE, HOSTILE, HOSTILE, HOSTILE, told, told, told, HOSTILE, HOSTILE)
     parsed = Tags(page(make_results(A, H, FROZEN), info))
     assert not any(tag == "script" for tag, _ in parsed.elements)
     assert HOSTILE in parsed.text  # shown as it is, in the title, the reason and elsewhere
@@ -137,7 +153,7 @@ def test_the_page_asks_nothing_of_the_network(make_results: MakeResults) -> None
 def test_a_study_in_any_state_has_a_page(make_results: MakeResults, arms: list[dict[str, Any]]) -> None:
     results = make_results(*arms) if arms else make_results(A).slice(0, 0)
     empty = history(make_results(A)).slice(0, 0)
-    text = render(compare(results, QUESTION), results, empty, StudyInfo("by-hand"))
+    text = render(compare(results, QUESTION), results, empty, StudyInfo("by-hand")).html
     assert Tags(text).open == []
 
 
@@ -156,20 +172,39 @@ def test_figures_are_the_same_text_twice_and_follow_the_theme(make_results: Make
     (pair,) = comparison.pairs
     assert curve_metrics(curves, QUESTION) == ["probe/top1", "train/loss"]
 
-    def draw() -> list[str]:
-        return [
-            difference_figure(comparison),
-            seed_figure(pair, QUESTION),
-            curve_figure(curves, pair.cells, "train/loss", pair.label),
-        ]
-
-    first = draw()
-    assert first == draw()
+    drawings = [
+        difference_figure(comparison),
+        seed_figure(pair, QUESTION),
+        curve_figure(curves, pair.cells, "train/loss", pair.label),
+    ]
+    first = [drawing.svg() for drawing in drawings]
+    assert first == [drawing.svg() for drawing in drawings]
     for svg in first:
         drawn = set(re.findall(r"(?:fill|stroke): (#[0-9a-f]{6})", svg))
         assert drawn == set()  # every colour is a variable
         assert "var(--ink, #1c1f24)" in svg
     assert "A-SSL" in first[2] and "frozen" in first[2]
+
+
+def test_every_figure_of_a_page_is_a_picture_in_the_light_themes_colours(make_results: MakeResults) -> None:
+    results = make_results(A, H, FROZEN, **{"eval/equivariance_error": 3e-7})
+    made = render(compare(results, QUESTION), results, history(results), StudyInfo("by-hand"))
+    pictures = made.pictures()
+    wanted = {"differences", "seeds-rotation", "curves-rotation-probe-top1", "curves-rotation-train-loss"}
+    assert {name.removesuffix(".png") for name in pictures} == {*wanted, "equivariance-and-gap"}
+    assert made.html.count("<svg") == len(pictures)
+    with Image.open(io.BytesIO(pictures["seeds-rotation.png"])) as picture:
+        colours = {colour for _, colour in picture.convert("RGB").getcolors(1 << 24) or ()}
+    assert picture.format == "PNG" and (255, 255, 255) in colours
+    assert not {(number,) * 3 for number in range(1, 10)} & colours, "a placeholder was drawn"
+    assert (0x1C, 0x1F, 0x24) in colours  # ink
+
+
+def test_figures_of_one_name_are_two_files() -> None:
+    def drawing(name: str) -> Drawing:
+        return Drawing(name, name, lambda paint: canvas(1.0, paint)[0])
+
+    assert list(Page("", (drawing("a"), drawing("a"), drawing("a.b"))).pictures()) == ["a.png", "a.2.png", "a.b.png"]
 
 
 def test_cost_by_cell_and_one_pass_against_two(make_results: MakeResults) -> None:

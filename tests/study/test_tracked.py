@@ -80,10 +80,22 @@ def test_a_cells_digest_changes_with_its_content_alone() -> None:
     assert (before[0] == after[0], before[1] == after[1]) == (True, False)
 
 
-def test_the_note_says_the_question_the_verdict_and_what_to_type() -> None:
+def test_what_is_compared_comes_first_on_the_uis_page_for_two_runs() -> None:
+    """It opens with the first metric that a run was told: else an `eval/` metric that nobody asked about."""
+    compared = pa.table(
+        {"cell": ["a_ssl"], "mean": [0.6], "std": [0.1], "n": [3], "low": [0.5], "high": [None]},
+    )
+    a_ssl, h_ssl = cell_facts(CURVES, VERDICTS, compared)
+    assert a_ssl.points[0].key == "compared"
+    values = {point.key: point.value for point in a_ssl.points}
+    assert (values["compared"], values["compared/n"], "compared/high" in values) == (0.6, 3, False)
+    assert not any(point.key.startswith("compared") for point in h_ssl.points)
+
+
+def test_the_note_opens_with_the_answer_then_says_where_to_look_the_question_and_what_to_type() -> None:
     provenance = Provenance("Does H match A?", {"resume": "hssl-ray run s.yaml", "compare": "hssl-ray compare s.yaml"})
-    assert experiment_note("s", provenance, "| verdict |") == (
-        "## s\n\nDoes H match A?\n\n| verdict |\n\n"
+    assert experiment_note("s", provenance, "It does.\n\n| verdict |\n", {"curves": "#/experiments/1"}) == (
+        "## It does.\n\n[curves](#/experiments/1)\n\nDoes H match A?\n\n| verdict |\n\n"
         "```sh\n# resume\nhssl-ray run s.yaml\n# compare\nhssl-ray compare s.yaml\n```"
     )
     assert experiment_note("s", Provenance()) == "## s"

@@ -1,12 +1,15 @@
 """Real MLflow on SQLite: one run for each trial whatever happens, and all that a study's page promises."""
 
+import json
 import os
 import pickletools
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import parse_qs
 
 import mlflow.pyfunc
 import numpy as np
@@ -30,7 +33,7 @@ from hssl_ray.study.results import results_table
 from hssl_ray.study.sections import Checkpoints
 from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.study_writer import CELLS_VIEW, METHODS_VIEW
+from hssl_ray.study.study_writer import CELLS_VIEW, SEEDS_VIEW
 from hssl_ray.study.tracked import Provenance, params, tracking_uri
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
@@ -153,16 +156,16 @@ def test_a_trial_becomes_one_run_with_its_config_metrics_data_set_and_outcome(ho
     assert (study.info.status, study.data.tags["hssl.trials.finished"]) == ("FINISHED", "1")
 
 
-def test_the_experiment_has_its_note_and_the_view_grouped_by_method(home: Path, client: MlflowClient) -> None:
+def test_the_experiment_has_its_note_and_its_views(home: Path, client: MlflowClient) -> None:
     tracker = new_tracker(home)
     assert tracker.flush(60)
     experiment = the_experiment(client)
     assert experiment.tags["mlflow.note.content"].startswith("## quickstart\n\nDoes H match A?")
     assert "hssl-ray run q.yaml" in experiment.tags["mlflow.note.content"]
-    for view in (METHODS_VIEW, CELLS_VIEW):
+    for view in (SEEDS_VIEW, CELLS_VIEW):
         assert experiment.tags[view.tag_key] == view.tag_value
     assert experiment.artifact_location == (home / "artifacts" / "quickstart").as_uri()
-    assert tracker.view_url == METHODS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
+    assert tracker.view_url == SEEDS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.cells_url == CELLS_VIEW.link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.experiment_url == experiment_link("http://127.0.0.1:5000", experiment.experiment_id)
     assert tracker.database
@@ -386,7 +389,8 @@ def cells(top: float) -> tuple[pa.Table, pa.Table]:
     rows = [(cell, epoch, top * epoch) for cell in ("a_ssl-rotation", "h_ssl-rotation") for epoch in (1, 2)]
     curves = {"cell": [row[0] for row in rows], "epoch": [row[1] for row in rows], "metric": ["probe/top1"] * 4}
     curves |= {"mean": [row[2] for row in rows], "std": [0.1] * 4, "n": [3] * 4, "low": [0.0] * 4, "high": [1.0] * 4}
-    return pa.table(curves), pa.table({"cell": ["h_ssl-rotation"], "verdict": ["equivalent"], "difference": [0.01]})
+    verdict = {"cell": "h_ssl-rotation", "baseline_cell": "a_ssl-rotation", "setting": "rotation"}
+    return pa.table(curves), pa.Table.from_pylist([verdict | {"verdict": "equivalent", "difference": 0.01}])
 
 
 def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: MlflowClient) -> None:
@@ -417,6 +421,20 @@ def test_cells_are_written_once_and_anew_when_they_change(home: Path, client: Ml
     after = {run.info.run_name: run for run in runs(client, "cell")}
     assert len(runs(client, "cell")) == 2
     assert curve(client, after["h_ssl-rotation"], "probe/top1/mean") == [(1, 0.4), (2, 0.8)]
+
+
+def test_the_note_leads_to_the_two_cells_side_by_side(home: Path, client: MlflowClient) -> None:
+    tracker = new_tracker(home)
+    tracker.write_cells(*cells(0.3))
+    tracker.write_summary("It does.\n\n| equivalent |", {})
+    closed(tracker)
+    note = the_experiment(client).tags["mlflow.note.content"]
+    ids = {run.info.run_name: run.info.run_id for run in runs(client, "cell")}
+    (link,) = re.findall(r"\[compare on rotation\]\((#/compare-runs\?runs=[^)]*)\)", note)
+    asked = parse_qs(link.partition("?")[2])
+    assert json.loads(asked["runs"][0]) == [ids["a_ssl-rotation"], ids["h_ssl-rotation"]]
+    assert json.loads(asked["experiments"][0]) == [the_experiment(client).experiment_id]
+    assert note.startswith("## It does.\n")
 
 
 def test_the_verdict_lies_on_the_studys_run_and_above_the_runs(

@@ -16,14 +16,14 @@ from hssl_ray.method.basis_report import BasisReport
 from hssl_ray.method.basis_sweep import Candidate
 from hssl_ray.method.steerable import hermite_polynomial
 from hssl_ray.report.basis.tables import basis_name
-from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, canvas
+from hssl_ray.report.drawing import BAND, GRID, INK, METHODS, MUTED, Drawing, Paint, canvas, file_name, themed
 
 _SHOWN = 7  # orders a side: more are too small to see
 _PANEL = 1.3  # inches
 _LINES = tuple(METHODS.values())  # colours and markers told apart with every common colour blindness
 
 
-def mosaic_figure(reports: Sequence[BasisReport]) -> Figure:
+def mosaic_figure(reports: Sequence[BasisReport], paint: Paint = themed) -> Figure:
     """A row for each basis, a panel for each scale and turn: functions (n, m) as tiles, n across and m down.
 
     Red is positive. Each tile has its own contrast, so that shapes can be compared.
@@ -34,13 +34,24 @@ def mosaic_figure(reports: Sequence[BasisReport]) -> Figure:
     parts = figure.subfigures(len(reports), 1, squeeze=False)[:, 0]
     for part, report in zip(parts, reports, strict=True):
         part.patch.set_alpha(0)
-        part.suptitle(basis_name(report.spec), color=INK.drawn, fontsize=9, x=0.01, ha="left")
+        part.suptitle(basis_name(report.spec), color=paint(INK), fontsize=9, x=0.01, ha="left")
         for axes, (title, functions) in zip(part.subplots(1, columns, squeeze=False)[0], _panels(report), strict=False):
             axes.imshow(_mosaic(functions).numpy(), cmap="RdBu_r", vmin=-1, vmax=1, interpolation="nearest")
-            axes.set_title(title, color=INK.drawn, fontsize=8)
+            axes.set_title(title, color=paint(INK), fontsize=8)
         for axes in part.axes:
             axes.set_axis_off()
     return figure
+
+
+def mosaic_drawing(report: BasisReport, uses: str) -> Drawing:
+    """One basis for a study's page, with what uses it in words."""
+    name = basis_name(report.spec)
+    return Drawing(
+        file_name("basis", name),
+        f"Basis functions of {name} at every scale",
+        lambda paint: mosaic_figure([report], paint),
+        f"{uses}. Functions (n, m), n across and m down, each with its own contrast; red is positive.",
+    )
 
 
 def _panels(report: BasisReport) -> Iterator[tuple[str, Tensor]]:

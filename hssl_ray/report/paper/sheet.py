@@ -57,7 +57,8 @@ def table_sheet(table: PaperTable) -> Sheet:
     def pictures() -> list[Picture]:
         if not any(pair.answer for pair in table.comparison.pairs):
             return []
-        return [(figures.difference_figure(table.comparison), figures.difference_caption(table.question))]
+        drawing = figures.difference_figure(table.comparison)
+        return [(drawing.svg(), drawing.caption)]
 
     return Sheet(
         title=table_wording.TITLES[table.name].partition(":")[0],
