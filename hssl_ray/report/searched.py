@@ -6,15 +6,17 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
 from hssl_ray.report.comparison import Comparison
 from hssl_ray.report.text_table import NOTHING, TextTable
 from hssl_ray.report.wording import Scale, method_name
-from hssl_ray.study.importance import Importance, importance
 from hssl_ray.study.sections import Search
+
+if TYPE_CHECKING:
+    from hssl_ray.study.importance import Importance
 
 FEWEST = 4  # suggestions; of fewer no share of a variance can be told
 
@@ -43,6 +45,8 @@ def searched(comparison: Comparison, results: pa.Table, search: Search) -> list[
     Args:
         results: one row per trial, of which the comparison was made.
     """
+    from hssl_ray.study.importance import importance  # Optuna takes a second, which only a search needs
+
     rows = results.to_pylist()
     found, seen = [], set()
     for pair in comparison.pairs:

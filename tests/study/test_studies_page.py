@@ -47,7 +47,7 @@ def test_an_example_is_a_study_of_the_size_it_states(name: str, trials: int) -> 
 
 @pytest.mark.usefixtures("here")
 def test_the_broken_example_is_broken_as_shown() -> None:
-    (shown,) = re.findall(r"^```text\n(.*?)\n```", PAGE, re.M | re.S)
+    (shown,) = re.findall(r"^```text\n(broken\.yaml:.*?)\n```", PAGE, re.M | re.S)
     with pytest.raises(StudyError) as raised:
         load_study("broken.yaml")
     assert str(raised.value) == shown
