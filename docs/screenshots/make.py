@@ -15,7 +15,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
@@ -28,7 +28,9 @@ from rich.console import Console
 from rich.text import Text
 
 from hssl_ray.cli.pages import page_path
+from hssl_ray.cli.watch import view, watched
 from hssl_ray.data.home import home
+from hssl_ray.report.watched import Commands
 from hssl_ray.study.mlflow_store import MlflowStore
 from hssl_ray.study.problems import StudyError
 from hssl_ray.study.shared_view import comparison_link, experiment_link
@@ -155,19 +157,12 @@ def _report(scene: Scene, width: int, height: int, *, dark: bool = False, phone:
     return scene.browser.picture(height=height)
 
 
-def status(scene: Scene) -> bytes:
-    """What `hssl-ray status` prints."""
-    return _terminal(scene, ["status", str(scene.path)])
-
-
-def _terminal(scene: Scene, arguments: Sequence[str]) -> bytes:
-    environment = {**os.environ, "FORCE_COLOR": "1", "COLUMNS": "110", "TERM": "xterm-256color"}
-    said = subprocess.run(  # noqa: S603
-        [sys.executable, "-m", "hssl_ray", *arguments], capture_output=True, text=True, check=True, env=environment
-    ).stdout
+def status_watch(scene: Scene) -> bytes:
+    """What `hssl-ray status --watch` shows now."""
     console = Console(record=True, width=110, file=io.StringIO())
-    console.print(Text(f"$ hssl-ray {' '.join(arguments)}", style="bold"))
-    console.print(Text.from_ansi(said), soft_wrap=True)
+    console.print(Text(f"$ hssl-ray status {scene.path} --watch", style="bold"))
+    commands = Commands(run=f"hssl-ray run {scene.path}", compare=f"hssl-ray compare {scene.path}")
+    console.print(view(console, next(watched(load_study(scene.path, large=True), home(), commands))))
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "terminal.html")
         page.write_text(console.export_html(inline_styles=True), encoding="utf-8")
@@ -184,7 +179,7 @@ PICTURES: dict[str, Callable[[Scene], bytes]] = {
     "report-page": report_page,
     "report-dark": report_dark,
     "report-phone": report_phone,
-    "status": status,
+    "status-watch": status_watch,
 }
 
 

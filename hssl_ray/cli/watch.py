@@ -77,10 +77,11 @@ def _line_by_line(to: Console, looks: Iterator[Watched]) -> None:
 def _in_place(to: Console, looks: Iterator[Watched]) -> None:
     with Live(console=to, auto_refresh=False, vertical_overflow="ellipsis") as live:
         for now in looks:
-            live.update(_view(to, now), refresh=True)
+            live.update(view(to, now), refresh=True)
 
 
-def _view(to: Console, now: Watched) -> RenderableType:
+def view(to: Console, now: Watched) -> RenderableType:
+    """What a terminal shows of one look."""
     where, *more = now.sentences()
     head = Text.assemble((f"{now.study}  ", "bold cyan"), (where, "bold"))
     return Group(head, *map(Text, more), *(part for table in now.tables() for part in ("", *as_rich(to, table))))
