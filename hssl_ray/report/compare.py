@@ -139,24 +139,34 @@ def _completed(settings: dict[Setting, dict[str, list[Row]]]) -> dict[Setting, d
     """Settings with the cells they lack borrowed from settings that differ in nothing that concerns those cells'
     method.
 
-    A setting all of whose cells stand in another one too says nothing more, and is left out.
+    A setting that then says nothing more than another is left out.
     """
     holders: dict[str, list[Setting]] = {}
     for setting, cells in settings.items():
         for method in cells:
             holders.setdefault(method, []).append(setting)
     completed = {setting: dict(cells) for setting, cells in settings.items()}
-    borrowers: dict[tuple[Setting, str], list[Setting]] = {}
     for setting, cells in completed.items():
         for method in holders.keys() - cells.keys():
             lender = next((h for h in holders[method] if _serves(settings[h][method][0], h, setting)), None)
             if lender is not None:
                 cells[method] = settings[lender][method]
-                borrowers.setdefault((lender, method), []).append(setting)
+    return _without_repetitions(completed)
+
+
+def _without_repetitions(settings: dict[Setting, dict[str, list[Row]]]) -> dict[Setting, dict[str, list[Row]]]:
+    """Settings without those all of whose cells, borrowed ones too, stand in another; of two alike the first stays."""
+    stands_in: dict[int, set[Setting]] = {}
     for setting, cells in settings.items():
-        if all(any(b in completed for b in borrowers.get((setting, method), ())) for method in cells):
-            del completed[setting]
-    return completed
+        for rows in cells.values():
+            stands_in.setdefault(id(rows), set()).add(setting)
+    kept = dict(settings)
+    for setting, cells in reversed(settings.items()):
+        if len(set.intersection(*(stands_in[id(rows)] for rows in cells.values()))) > 1:
+            del kept[setting]
+            for rows in cells.values():
+                stands_in[id(rows)].discard(setting)
+    return kept
 
 
 def _serves(row: Row, own: Setting, wanted: Setting) -> bool:

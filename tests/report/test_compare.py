@@ -78,6 +78,16 @@ def test_two_settings_that_differ_in_nothing_of_concern_are_one_pair(make_result
     assert pair.answer is not None
 
 
+def test_a_sweep_whose_last_value_is_no_bound_keeps_every_setting(make_results: MakeResults) -> None:
+    """Unbounded H-SSL has the frozen backbone's setting and lends to it: one of the two settings must stay."""
+    a_ssl, frozen, unbounded = ({**arm, "group": "scale"} for arm in (A, FROZEN, {**H, "distance_metric": "index"}))
+    bounded = [{**unbounded, "max_distance": bound} for bound in (1.0, 2.0)]
+    question = Question(study="by-hand", baseline="frozen", margin=0.02)
+    for arms in ([*bounded, unbounded, a_ssl, frozen], [a_ssl, frozen, *bounded, unbounded]):
+        pairs = compare(make_results(*arms), question).pairs
+        assert sorted(str(pair.settings["max_distance"]) for pair in pairs if pair.answer) == ["1.0", "2.0", "None"]
+
+
 def test_gain_over_frozen_has_an_interval(make_results: MakeResults) -> None:
     (pair,) = compare(make_results(A, H, FROZEN), QUESTION).pairs
     assert pair.against and pair.against.gain
