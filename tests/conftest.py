@@ -25,7 +25,7 @@ def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def head(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Head]:
     """One Ray of two CPUs for all tests that need one that is already there: it takes ten seconds to start.
 
-    Its PATH is that of an activated environment; what its trials read as data lies in a home of its own.
+    Its PATH is that of an activated environment. Its own home is none that a driver has.
     """
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     with started_head(PATH=path, HSSL_HOME=str(tmp_path_factory.mktemp("head"))) as started:

@@ -31,6 +31,7 @@ from hssl_ray.study.ray_metrics import exported
 from hssl_ray.study.ray_nodes import check_home
 from hssl_ray.study.ray_settings import (
     OBJECT_STORE_BYTES,
+    PASSED_ON,
     TRIALS,
     check_address,
     check_authentication,
@@ -76,7 +77,7 @@ class RayEngine:
         own = not os.environ.get("RAY_ADDRESS")
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
-        with self._cluster(scratch, resources) as dashboard:
+        with self._cluster(options.home, scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
             check_home(options.home, scratch, resources)
             if self._announce is not None:
@@ -91,7 +92,7 @@ class RayEngine:
         _remove_leftovers(scratch)
 
     @contextmanager
-    def _cluster(self, scratch: Path, resources: Resources) -> Iterator[str]:
+    def _cluster(self, home: Path, scratch: Path, resources: Resources) -> Iterator[str]:
         """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
@@ -100,7 +101,8 @@ class RayEngine:
                 check_address(address)
                 threading.Thread(target=_load_tune, name="hssl-tune").start()
                 # The processes of a cluster that is already there do not inherit this environment.
-                inherited = {name: os.environ[name] for name in TRIALS} | {"RAY_ADDRESS": _resolved(address)}
+                inherited = {name: os.environ[name] for name in (*TRIALS, *PASSED_ON) if name in os.environ}
+                inherited |= {"HSSL_HOME": str(home), "RAY_ADDRESS": _resolved(address)}
                 context = _connect(address=address, runtime_env={"env_vars": inherited})
                 if context.dashboard_url:
                     check_authentication(context.dashboard_url, os.environ["RAY_AUTH_MODE"])

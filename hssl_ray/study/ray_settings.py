@@ -49,7 +49,12 @@ TRIALS = {
 }
 """For the processes of trials."""
 
+PASSED_ON = ("HSSL_NATIVE",)
+"""For the processes of trials, where the user has set it."""
+
 DRIVER = {
+    # Under `ray job submit --runtime-env-json` Ray would refuse a driver that names a variable of the job's once more.
+    "RAY_OVERRIDE_JOB_RUNTIME_ENV": "1",
     # The journal and the ledger hold the results; Tune's CSV, JSON and TensorBoard copies would be written for nobody.
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     # Tune would keep SIGINT for itself; `run_study` records running trials first.

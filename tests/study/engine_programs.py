@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from hssl_ray.data.home import home as data_home
 from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.config import TrialConfig
@@ -64,6 +65,15 @@ def _go_wrong(config: TrialConfig, workdir: Path) -> None:
 
 
 PROGRAM = TrialProgram(train, latest_checkpoint)
+
+
+def train_and_tell(config: TrialConfig, report: Report, *arguments: Any, workdir: Path, **settings: Any) -> None:
+    """`train`, and where this process would look for data and whether it may use compiled kernels."""
+    (workdir / "told.txt").write_text(f"{data_home()} {os.environ.get('HSSL_NATIVE')}")
+    train(config, report, *arguments, workdir=workdir, **settings)
+
+
+TELLING = TrialProgram(train_and_tell, latest_checkpoint)
 
 
 def epochs_trained(home: Path, trial_id: str) -> list[int]:

@@ -12,7 +12,12 @@ from hssl_ray.study.run import run_study
 from tests.faults import broken_program
 from tests.study import ddp_program, engine_programs
 
-PROGRAMS = {"plain": engine_programs.PROGRAM, "ddp": ddp_program.PROGRAM, "broken": broken_program.PROGRAM}
+PROGRAMS = {
+    "plain": engine_programs.PROGRAM,
+    "telling": engine_programs.TELLING,
+    "ddp": ddp_program.PROGRAM,
+    "broken": broken_program.PROGRAM,
+}
 
 
 def main(home: str, asked: str, program: str) -> int:

@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from threading import Thread
@@ -194,6 +195,19 @@ def test_trials_end_as_they_should_and_the_lost_one_comes_back(driver: Driver) -
     ]
     assert sum(reason.startswith("worker_lost: ") for reason in lost) == 1
     assert not (driver.home / "studies" / "fake" / "engine").exists()
+
+
+@pytest.mark.ray
+def test_trials_on_a_cluster_that_is_there_have_the_home_of_their_driver(driver: Driver) -> None:
+    """Not the one that the cluster was started with: they would look for the driver's data in another folder."""
+    assert driver.environment["HSSL_HOME"] != str(driver.home)
+    job = {"runtime_env": {"env_vars": {"HSSL_HOME": "/of/the/job"}}}  # as `ray job submit --runtime-env-json` puts it
+    cases: list[tuple[float, dict[str, str]]] = [(0.1, {}), (0.2, {"RAY_JOB_CONFIG_JSON_ENV_VAR": json.dumps(job)})]
+    for temperature, variables in cases:
+        asking = replace(driver, environment=driver.environment | {"HSSL_NATIVE": "0"} | variables)
+        assert asking.run("telling", temperatures=[temperature]) == {"finished": 1}
+        told = trial_folder(driver.home, trial(0, temperature).trial_id) / "told.txt"
+        assert told.read_text() == f"{driver.home} 0"
 
 
 @pytest.mark.ray
