@@ -73,13 +73,22 @@ def test_in_a_pipe_changes_are_lines_and_the_end_of_the_run_is_the_end(study: Pa
     assert lines[-1].strip() == "4 of 4 trials finished." and not any("\x1b" in line for line in lines)
 
 
+def listen_to_ctrl_c() -> None:
+    """Tests that a shell runs in the background inherit that Ctrl-C is ignored, and would hand it on."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 @pytest.mark.slow
 def test_on_a_terminal_it_is_redrawn_and_ctrl_c_ends_it_well(study: Path) -> None:
     with ledger_of(study) as ledger:
         ledger.started(ledger.history.planned[0], 1)
         ours, theirs = pty.openpty()
         process = subprocess.Popen(
-            watch(study), stdout=theirs, stderr=theirs, env=os.environ | {"TERM": "xterm", "COLUMNS": "100"}
+            watch(study),
+            stdout=theirs,
+            stderr=theirs,
+            env=os.environ | {"TERM": "xterm", "COLUMNS": "100"},
+            preexec_fn=listen_to_ctrl_c,
         )
         os.close(theirs)
         shown = bytearray()
