@@ -152,7 +152,7 @@ def similarity(results: pa.Table, question: Question, home: Path) -> Similarity:
     rows: list[Likeness] = []
     notes: list[str] = []
     for pair in pairs:
-        rows += _likenesses(pair, _networks(pair, results, home, notes), question)
+        rows += _likenesses(pair, _networks(pair, results, question, home, notes), question)
     if not rows:
         missing = f": {'; '.join(notes)}" if notes else ""
         raise NothingFinished(
@@ -188,13 +188,13 @@ def _likeness(
     return Likeness(pair.label, between, tuple(seeds), stages)
 
 
-def _networks(pair: Pair, results: pa.Table, home: Path, notes: list[str]) -> _Networks:
+def _networks(pair: Pair, results: pa.Table, question: Question, home: Path, notes: list[str]) -> _Networks:
     """The orbits of a setting's finished trials; the others are named in the notes."""
     found = _Networks()
     data: TrialData | None = None
     for cell in (pair.baseline, pair.against):
         assert cell is not None
-        for row in _trials(cell, results):
+        for row in _trials(cell, results, question):
             if row["state"] != "finished":
                 notes.append(f"{row['name']} is {row['state']} and left out")
                 continue
@@ -212,18 +212,13 @@ def _networks(pair: Pair, results: pa.Table, home: Path, notes: list[str]) -> _N
     return found
 
 
-def _trials(cell: Cell, results: pa.Table) -> list[dict[str, Any]]:
+def _trials(cell: Cell, results: pa.Table, question: Question) -> list[dict[str, Any]]:
     """The rows of a cell, of its chosen suggestion if it has several, by seed."""
-    columns = [
-        "trial_id",
-        "name",
-        "state",
-        *(name for name in TrialConfig.model_fields if name in results.column_names),
-    ]
+    columns = ["trial_id", "name", "cell", "state", "seed", "epochs", *question.sampled]
     rows = [
         row
-        for row in results.select(columns).to_pylist()
-        if row["method"] == cell.method and all(row[name] == value for name, value in cell.settings.items())
+        for row in results.select([*dict.fromkeys(columns)]).to_pylist()
+        if row["cell"] == cell.name and all(row[name] == cell.settings[name] for name in question.sampled)
     ]
     return sorted(rows, key=lambda row: int(row["seed"]))
 

@@ -107,6 +107,19 @@ def test_json_has_means_over_seeds_and_the_seeds_themselves(study_file: Path) ->
     assert data["notes"] == []
 
 
+def test_a_cell_that_serves_two_settings_is_compared_in_both(study_file: Path) -> None:
+    """H-SSL has no augmentation; what A-SSL does with it is another network in each setting."""
+    study_file.write_text(
+        STUDY.replace("grid: {method: [a_ssl, h_ssl, frozen]}", "cases: [{method: h_ssl}, {method: a_ssl, AUGMENTED}]")
+        .replace("AUGMENTED", "augmentation: [paper, matched]")
+        .replace("seeds: 3", "seeds: 2")
+    )
+    ran(study_file)
+    rows = json.loads(call(str(study_file), "--json").output)["rows"]
+    both = [row["setting"] for row in rows if row["between"] == ["a_ssl", "h_ssl"]]
+    assert both == ["rotation, augmentation=paper", "rotation, augmentation=matched"]
+
+
 def test_unfinished_trials_and_damaged_checkpoints_are_named_and_left_alone(study_file: Path) -> None:
     ran(study_file, unfinished=("h_ssl-rotation-s2",), damaged=("a_ssl-rotation-s1",))
     before = sorted((home() / "trials").rglob("*"))
