@@ -89,7 +89,7 @@ def workers_on(home: Path, trials: list[str], node: str) -> list[Seen]:
 
 def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: int, figures: Table) -> None:
     """Two of four trials run on the node that is lost; they are told as lost with it, and go on at their checkpoint."""
-    asked: dict[str, Any] = {"seeds": [10 * seed + number for number in range(4)], "epochs": 8}
+    asked: dict[str, Any] = {"seeds": [10 * seed + number for number in range(4)], "epochs": 12}
     trials = [one.trial_id for one in study(**asked).planned()]
     driver = Driver(tmp_path / "home", head.environment)
     with joined(head, cpus=2) as node:
@@ -102,25 +102,25 @@ def test_trials_move_to_the_node_that_is_left(head: Head, tmp_path: Path, seed: 
             )
 
         wait_until(under_way, 200, "all trials train")
-        moved = [one for one in trials if workers_on(driver.home, [one], node.id)]
+        there = [one for one in trials if workers_on(driver.home, [one], node.id)]
         os.kill(node.raylet, signal.SIGKILL)
         lost_at = time.time()
         output, _ = process.communicate(timeout=400)
     assert json.loads(output.strip().splitlines()[-1]) == {"finished": 4}, output
-    assert moved
-    events = [event for event in read_log(driver.home / "studies/fake/ledger.jsonl") if event["event"] == "ended"]
-    causes = {
-        event["trial_id"]: event["outcome"]["reason"].partition(":")[0]
-        for event in events
-        if event["outcome"]["reason"]
-    }
-    assert causes == dict.fromkeys(moved, "node_lost")
+    ended = [event for event in read_log(driver.home / "studies/fake/ledger.jsonl") if event["event"] == "ended"]
+    moved = [one for one in there if driver.history().outcomes[one].attempt > 1]  # the others had done their last epoch
+    reasons = {one: [e["outcome"]["reason"] for e in ended if e["trial_id"] == one][:-1] for one in trials}
+    assert moved and [one for one, given in reasons.items() if given] == moved
+    for first, *more in (reasons[one] for one in moved):
+        assert first.startswith("node_lost: ")
+        # The next attempt may be handed a process of the same node, whose end nobody has noticed yet.
+        assert set(more) <= {"interrupted: its process was gone before it began"}
     for one in trials:
         records = read_records(trial_folder(driver.home, one) / JOURNAL)
-        assert [record.epoch for record in records] == list(range(1, 9))
-        assert len(epochs_trained(driver.home, one)) - 8 <= (2 if one in moved else 0)  # checkpoints every second epoch
+        assert [record.epoch for record in records] == list(range(1, 13))
+        assert len(epochs_trained(driver.home, one)) - 12 <= (2 if one in moved else 0)  # a checkpoint each two epochs
         if one in moved:
-            again = min(record.time for record in records if record.attempt == 2)
+            again = min(record.time for record in records if record.attempt > 1)
             figures.time("F5", "from the kill to the end of the next epoch", again - lost_at, "")
     figures.bad("F5", "trials lost", 0, 4)
 

@@ -112,7 +112,7 @@ def test_one_worker(head: Head, tmp_path: Path, seed: int, figures: Table) -> No
 
     figures.time("F2", "from the kill to the next step", ran.recovery(0, "kill"), "<= 10 (median)")
     figures.share("F2", "epochs trained twice", ran.repeated(0), "<= 1")
-    assert ran.repeated(0) < 1 and ran.repeated(1) < 1
+    assert ran.repeated(0) <= 1 and ran.repeated(1) <= 1  # all of it where the last step of an epoch was struck
     late = ran.recovery(1, "stop") - HANG_SECONDS
     figures.time("F18", "beyond the time-out until a stopped worker's next step", late, "")
     wasted = len(ran.steps(2)) - steps[2]
@@ -142,7 +142,7 @@ def test_two_workers(head: Head, tmp_path: Path, seed: int, figures: Table) -> N
     assert [line["epoch"] for line in written(ran.folder(0) / JOURNAL)] == [1, 2, 3, 4], "no epoch was ended twice"
     figures.time("F1", "from the kill to the next step", ran.recovery(0, "kill"), "<= 10 (median)")
     figures.share("F1", "epochs trained twice, of a kill and a hang", ran.repeated(0), "<= 2")
-    assert ran.repeated(0) < 2
+    assert ran.repeated(0) <= 2
     beyond = ran.recovery(0, "sleep") - HANG_SECONDS
     figures.time("F18", "beyond the time-out until a sleeping rank's trial trains again", beyond, "")
     wasted = max(len(ran.steps(1, rank)) - int(inf["step"]) for rank in (0, 1))

@@ -55,6 +55,7 @@ def study(seed: int) -> Study:
                 "seed": seed,
                 "metric": "probe/top1",
                 "space": {"learning_rate": {"low": 0.01, "high": 0.1}},
+                "points_to_evaluate": [{"learning_rate": 0.099}],
             },
             "early_stop": {"grace_epochs": 2, "reduction_factor": 2},
             "checkpoints": {"every_epochs": 2, "keep": 2},
