@@ -7,7 +7,8 @@ import secrets
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -71,3 +72,21 @@ def run_command(command: Sequence[str], home: Path, variables: Mapping[str, str]
 def run_study_file(study: Path, home: Path, variables: Mapping[str, str] | None = None) -> Ran:
     """`hssl-ray run` on a study file; see `run_command`."""
     return run_command([sys.executable, "-m", "hssl_ray", "run", str(study)], home, variables)
+
+
+@contextmanager
+def standing(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """The services of `hssl-ray up`; yields the variables with which a study of this home runs on them."""
+    command = [sys.executable, "-m", "hssl_ray"]
+    found = dict(variables or {}) | {"RAY_AUTH_TOKEN": secrets.token_hex(32)}
+    run_command([*command, "up"], home, found)
+    try:
+        yield found
+    finally:
+        run_command([*command, "down"], home, found)
+
+
+@contextmanager
+def alone(home: Path, variables: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """No services: a study of this home starts a Ray of its own."""
+    yield dict(variables or {})

@@ -1,8 +1,8 @@
 """How long a trial of two workers takes from its start to its first step, and what it waits for.
 
-    python benchmarks/workers_start.py [--rounds 3] [--json]
+    python benchmarks/workers_start.py [--rounds 3] [--standing] [--json]
 
-`hssl-ray run` on a study of two such trials, one after the other, on a Ray that is up. The start is the ledger's; the
+`hssl-ray run` on a study of two such trials, one after the other, on a Ray of its own or on that of `hssl-ray up`. The start is the ledger's; the
 first step is the first record's time less what its epoch took (the measurement of the untrained network counts as a
 step). The second trial is the one that counts; the first also pays for cold files.
 
@@ -29,7 +29,7 @@ from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
-from studies import run_study_file
+from studies import alone, run_study_file, standing
 
 BAR = 8.0
 STUDY = """\
@@ -99,7 +99,7 @@ def starts(home: Path, trace: Path, processors: Processors) -> list[Started]:
     return found
 
 
-def measure(rounds: int) -> Iterator[Figure]:
+def measure(rounds: int, on_standing: bool) -> Iterator[Figure]:
     first, second = [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="pair-") as folder, Processors() as processors:
@@ -108,7 +108,8 @@ def measure(rounds: int) -> Iterator[Figure]:
             study = home / "study.yaml"
             study.write_text(STUDY)
             traced = {"HSSL_TRACE": str(trace), "PYTHONPATH": str(Path(__file__).with_name("traced"))}
-            run_study_file(study, home, traced)
+            with (standing if on_standing else alone)(home, traced) as variables:
+                run_study_file(study, home, variables)
             cold, warm = starts(home, trace, processors)
         first.append(cold)
         second.append(warm)
@@ -123,16 +124,17 @@ def measure(rounds: int) -> Iterator[Figure]:
     large = {name: used for name, used in used_by.items() if used >= 0.1}
     yield Figure("processor seconds, start to first step", total, "s", detail=large, better="lower")
     value, before = (statistics.median(one.seconds for one in each) for each in (second, first))
-    what = "trial of two workers, start to first step"
+    what = "trial of two workers, start to first step" + (", on a standing Ray" if on_standing else "")
     yield Figure(what, value, "s", BAR, "lower", {"rounds": rounds, "first_trial": before})
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--standing", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    show("workers_start", measure(arguments.rounds), as_json=arguments.json)
+    show("workers_start", measure(arguments.rounds, arguments.standing), as_json=arguments.json)
 
 
 if __name__ == "__main__":

@@ -71,7 +71,7 @@ def ray_head(
     clients, agent, metrics = others
     url = f"http://{LOOPBACK}:{dashboard}"
     command = [
-        *(sys.executable, "-m", "ray.scripts.scripts", "start", "--head", "--block"),
+        *(sys.executable, "-m", "hssl_ray.study.ray_start", "--head", "--block"),
         f"--node-ip-address={LOOPBACK}",
         f"--port={port}",
         f"--dashboard-host={LOOPBACK}",

@@ -1,4 +1,4 @@
-"""Worker processes of a Ray of our own that start with half the work, by two of Ray's private names."""
+"""Worker processes of a Ray that we start, which start with half the work, by two of Ray's private names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a worker process of a Ray of our own runs first: it takes over its environment and becomes Ray's worker.
+"""What a worker process of a Ray that we start runs first: it takes over its environment and becomes Ray's worker.
 
 Ray's own first step imports all of Ray, to set a few variables, and then replaces itself with a program that imports
 Ray again: half a processor second in each process. This one is run as a file, before there is any package to import,
@@ -6,6 +6,7 @@ and leaves to Ray's what it does not know. Its name must end in `setup_worker.py
 where no variable is to be set.
 """
 
+import importlib.util
 import json
 import os
 import sys
@@ -35,9 +36,10 @@ def command(arguments: list[str], ray_entry: Path) -> tuple[dict[str, str], list
 
 
 def main() -> None:
-    """Become Ray's worker. Ray's own entry lies beside the worker program that it is given."""
-    worker = next(Path(each) for each in sys.argv[1:] if each.endswith("default_worker.py"))
-    named, arguments = command(sys.argv[1:], worker.with_name("setup_worker.py"))
+    """Become Ray's worker, or the server of its clients, which Ray starts this way too."""
+    found = importlib.util.find_spec("ray")  # without importing it
+    assert found is not None and found.origin is not None
+    named, arguments = command(sys.argv[1:], Path(found.origin).with_name("_private") / "workers" / "setup_worker.py")
     os.environ.update(named)
     os.execv(sys.executable, [sys.executable, *arguments])  # noqa: S606
 

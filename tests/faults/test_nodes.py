@@ -24,7 +24,7 @@ from hssl_ray.trial.pulse import Seen, read_pulses
 from tests.faults.chaos import only_in_chaos
 from tests.faults.table import Table
 from tests.study.engine_programs import SECONDS, epochs_trained, study
-from tests.study.ray_cluster import Driver, Head, started_head, wait_until
+from tests.study.ray_cluster import RAYS, Driver, Head, started_head, wait_until
 
 pytestmark = [pytest.mark.ray, pytest.mark.faults, pytest.mark.slow]
 
@@ -38,7 +38,7 @@ QUICK = {
 
 @pytest.fixture(scope="module")
 def head() -> Iterator[Head]:
-    with started_head(cpus=2, **QUICK, **{SECONDS: "0.5"}) as started:
+    with started_head(cpus=2, start=RAYS, **QUICK, **{SECONDS: "0.5"}) as started:
         yield started
 
 

@@ -22,6 +22,9 @@ from tests.ports import free_ports
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HSSL_TEST_MARK"
 DRIVE = [sys.executable, "-m", "tests.study.ray_driver"]
+OURS = f"{sys.executable} -m hssl_ray.study.ray_start"
+RAYS = f"{Path(sys.executable).with_name('ray')} start"
+"""Two ways to start a node."""
 
 
 def environment(**changes: str) -> dict[str, str]:
@@ -108,13 +111,12 @@ class Head:
 
 
 @contextmanager
-def started_head(cpus: int = 2, **changes: str) -> Iterator[Head]:
+def started_head(cpus: int = 2, start: str = OURS, **changes: str) -> Iterator[Head]:
     """A head on loopback, as a user starts it before `ray job submit`; its processes end with the block."""
     port, dashboard, metrics, client, agent = free_ports(5)
     variables = environment(RAY_ADDRESS=f"127.0.0.1:{port}", **LOCAL, **EVERYWHERE, **changes)
-    ray = Path(sys.executable).with_name("ray")
     temporary = tempfile.mkdtemp(prefix="hssl-")  # short, as sockets need it
-    command = f"{ray} start --head --node-ip-address=127.0.0.1 --port={port} --num-cpus={cpus} --num-gpus=0"
+    command = f"{start} --head --node-ip-address=127.0.0.1 --port={port} --num-cpus={cpus} --num-gpus=0"
     command += f" --dashboard-host=127.0.0.1 --dashboard-port={dashboard} --object-store-memory=100000000"
     command += f" --ray-client-server-port={client} --dashboard-agent-listen-port={agent}"
     command += f" --metrics-export-port={metrics} --temp-dir={temporary}"

@@ -17,17 +17,25 @@ WORKER = "import os, sys; print('worker', os.environ.get('SEEN'), sys.argv[1:], 
 
 @pytest.fixture
 def workers(tmp_path: Path) -> Path:
-    """A folder with stand-ins for Ray's two programs."""
-    (tmp_path / "setup_worker.py").write_text(RAYS)
-    (tmp_path / "default_worker.py").write_text(WORKER)
-    return tmp_path
+    """The folder of Ray's two programs, stand-ins in a package of that name."""
+    folder = tmp_path / "ray" / "_private" / "workers"
+    folder.mkdir(parents=True)
+    (tmp_path / "ray" / "__init__.py").touch()
+    (folder / "setup_worker.py").write_text(RAYS)
+    (folder / "default_worker.py").write_text(WORKER)
+    return folder
 
 
 def started(workers: Path, context: dict[str, Any], language: str = "PYTHON") -> str:
     own = [f"--language={language}", f"--serialized-runtime-env-context={json.dumps(context)}"]
-    command = [sys.executable, ray_setup_worker.__file__, str(workers / "default_worker.py"), "--node=here", *own]
+    return run(workers, [str(workers / "default_worker.py"), "--node=here", *own])
+
+
+def run(workers: Path, arguments: list[str]) -> str:
     kept = {name: value for name, value in os.environ.items() if name != "SEEN"}
-    return subprocess.run(command, env=kept, capture_output=True, text=True, check=True).stdout.strip()
+    command = [sys.executable, ray_setup_worker.__file__, *arguments]
+    environment = kept | {"PYTHONPATH": str(workers.parents[2])}
+    return subprocess.run(command, env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def test_a_worker_has_its_variables(workers: Path) -> None:
@@ -52,6 +60,11 @@ def test_what_needs_more_goes_rays_own_way(workers: Path, context: dict[str, Any
 
 def test_another_language_goes_rays_own_way(workers: Path) -> None:
     assert started(workers, {}, language="CPP") == "rays 5"
+
+
+def test_the_server_of_clients_goes_rays_own_way(workers: Path) -> None:
+    """`ray start` starts it by the same file, and it is no worker."""
+    assert run(workers, ["-m", "ray.util.client.server", "--port=1"]) == "rays 4"
 
 
 def test_ray_knows_it_by_its_name() -> None:

@@ -1,0 +1,23 @@
+"""`ray start` for a node whose workers start with less work: `python -m hssl_ray.study.ray_start --head ...`.
+
+A study on a Ray that was there before hands its variables to every process of every trial, and each process that is
+handed variables imports Ray twice; with a node started by this, once. See `lean_workers`.
+"""
+
+from __future__ import annotations
+
+import sys
+
+from ray.scripts.scripts import start
+
+from hssl_ray.study.lean_workers import enter_quickly
+
+
+def main() -> None:
+    """`ray start`, with its arguments."""
+    enter_quickly()
+    start(sys.argv[1:], prog_name="ray start")
+
+
+if __name__ == "__main__":
+    main()
