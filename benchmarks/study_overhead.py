@@ -1,9 +1,10 @@
 """What a study of 24 short trials costs beside its training, and where the rest goes.
 
-    python benchmarks/study_overhead.py [--rounds 3] [--epochs 4] [--json]
+    python benchmarks/study_overhead.py [--rounds 3] [--epochs 1] [--standing] [--json]
 
 `hssl-ray run` on a home of its own, two trials at a time, from the command to the shell's next prompt: Ray's start and
-end, the first imports of every process, MLflow in a SQLite file, the comparison and the page. Training is what the
+end or, with `--standing`, the services of `hssl-ray up`; the first imports of every process, MLflow, the comparison and
+the page. Training is what the
 journals say: an epoch's steps and its evaluation, and that of the network before the first one. What it is set
 against is the sum of that over two processes.
 """
@@ -23,7 +24,7 @@ from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, Record, read_records
-from studies import Ran, run_study_file
+from studies import Ran, alone, run_study_file, standing
 
 CONCURRENT = 2
 BAR = 1.15
@@ -113,14 +114,15 @@ def gaps(trials: list[Trained]) -> list[float]:
     return [trial.first_step - end for trial, end in zip(order, ends, strict=False)]
 
 
-def measure(rounds: int, epochs: int, seeds: int) -> Iterator[Figure]:
+def measure(rounds: int, epochs: int, seeds: int, on_standing: bool) -> Iterator[Figure]:
     ratios, means, details = [], [], []
     for _ in range(rounds):
         with tempfile.TemporaryDirectory(prefix="overhead-") as folder:
             home = Path(folder)
             study = home / "study.yaml"
             study.write_text(STUDY.format(epochs=epochs, seeds=seeds))
-            ran = run_study_file(study, home)
+            with (standing if on_standing else alone)(home) as variables:
+                ran = run_study_file(study, home, variables)
             trials = trained(home, ran)
         training = sum(trial.training for trial in trials)
         means.append(training / len(trials))
@@ -129,7 +131,7 @@ def measure(rounds: int, epochs: int, seeds: int) -> Iterator[Figure]:
         details[-1]["gap"] = statistics.median(gaps(trials))
     middle = {name: statistics.median(detail[name] for detail in details) for name in details[0]}
     yield Figure(
-        "study of 24 trials, wall over training",
+        "study of 24 trials, wall over training" + (", on standing services" if on_standing else ""),
         statistics.median(ratios),
         "x",
         BAR,
@@ -141,11 +143,16 @@ def measure(rounds: int, epochs: int, seeds: int) -> Iterator[Figure]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--epochs", type=int, default=4, help="so that a trial trains for about 5 s on this machine")
+    parser.add_argument("--epochs", type=int, default=1, help="so that a trial trains for about 5 s on this machine")
     parser.add_argument("--seeds", type=int, default=12)
+    parser.add_argument("--standing", action="store_true")
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
-    show("study_overhead", measure(arguments.rounds, arguments.epochs, arguments.seeds), as_json=arguments.json)
+    show(
+        "study_overhead",
+        measure(arguments.rounds, arguments.epochs, arguments.seeds, arguments.standing),
+        as_json=arguments.json,
+    )
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 
     python benchmarks/workers_start.py [--rounds 3] [--standing] [--json]
 
-`hssl-ray run` on a study of two such trials, one after the other, on a Ray of its own or on that of `hssl-ray up`. The start is the ledger's; the
-first step is the first record's time less what its epoch took (the measurement of the untrained network counts as a
-step). The second trial is the one that counts; the first also pays for cold files.
+`hssl-ray run` on a study of two such trials, one after the other, on a Ray of its own or, with `--standing`, on that of
+`hssl-ray up`. The start is the ledger's; the first step is the first record's time less what its epoch took (the
+measurement of the untrained network counts as a step). The second trial is the one that counts; the first also pays for
+cold files.
 
 The breakdown comes from the processes themselves (`traced/sitecustomize.py`): for each part, when it was reached after
 the start, by the later of the ranks, and how many processor seconds its process had used by then. The last line adds up

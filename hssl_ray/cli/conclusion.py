@@ -17,6 +17,7 @@ from hssl_ray.cli.readers import read_study
 from hssl_ray.report.abridged import shown
 from hssl_ray.report.compare import cell_curves, compare
 from hssl_ray.report.comparison import Comparison
+from hssl_ray.report.drawing import Drawing
 from hssl_ray.study.results import history_table
 from hssl_ray.study.spec import Study
 from hssl_ray.study.tracking import MlflowTracker
@@ -29,10 +30,14 @@ def conclude(
     tracker: MlflowTracker,
     to: Console,
     settle: Callable[[], object],
+    *,
+    bases: Sequence[Drawing],
 ) -> None:
     """Compare what the study has found so far; print it, write the page, and give both to MLflow.
 
-    `settle` waits for MLflow, as long as there is time for that.
+    Args:
+        settle: waits for MLflow, as long as there is time for that.
+        bases: see `page_bases`.
     """
     reading = read_study(path, overrides, home)
     comparison = compare(reading.results, question_of(reading.study))
@@ -44,7 +49,7 @@ def conclude(
 
     settle()  # so that it knows the addresses below
     commands = _next_commands(path, overrides, tracker)
-    page = write_page(path, overrides, home, commands=commands)
+    page = write_page(path, overrides, home, commands=commands, bases=bases)
     _tell(tracker, reading.study, comparison, home)
     to.print(f"\nPage: {page}", soft_wrap=True)
     for purpose, command in commands.items():

@@ -55,6 +55,7 @@ def write_page(
     *,
     output: Path | None = None,
     commands: Mapping[str, str] | None = None,
+    bases: Sequence[Drawing] | None = None,
 ) -> Path:
     """Write the page of a study, whole or not at all, and its figures beside it as PNG files; return where it is.
 
@@ -62,6 +63,7 @@ def write_page(
         path: the study file, with the overrides it was run with.
         output: where to; absent means `report.html` in the study's folder under `home`.
         commands: more commands to show, by purpose.
+        bases: see `page_bases`, where they are there already.
 
     Raises:
         StudyError: the study file is missing or broken.
@@ -86,7 +88,8 @@ def write_page(
     comparison = compare(reading.results, question_of(reading.study))
     target = output or page_path(home, name)
     history = history_table(home, name, drawn_cells(comparison))
-    page = render(comparison, reading.results, history, info, search=reading.study.search, bases=_bases(reading.study))
+    pictures = page_bases(reading.study) if bases is None else bases
+    page = render(comparison, reading.results, history, info, search=reading.study.search, bases=pictures)
     with replacing(target) as partial:
         partial.write_text(page.html, encoding="utf-8")
     _write_pictures(pictures_folder(target), page.pictures())
@@ -104,9 +107,9 @@ def _write_pictures(folder: Path, pictures: Mapping[str, bytes]) -> None:
             old.unlink()
 
 
-def _bases(study: Study) -> list[Drawing]:
+def page_bases(study: Study) -> list[Drawing]:
     """Pictures of the bases of a study's networks, those with the most scales first."""
-    # Imported here: torch is first needed at the end of a run.
+    # Imported here: nothing else of a page needs torch.
     from hssl_ray.method.basis_report import basis_report
     from hssl_ray.report.basis.pictures import mosaic_drawing
     from hssl_ray.report.basis.uses import in_words, study_bases

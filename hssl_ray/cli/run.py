@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from hssl_ray.study.mirroring import Mirroring
+    from hssl_ray.study.spec import Study
 
 MIRROR_SECONDS = 60.0
 
@@ -82,7 +83,7 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     use_services(os.environ, root, STORE if engine is EngineName.INLINE else BOTH)
     aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
     store = aside.submit(_open_store, tracking_uri(root), root)
-    conclusion = aside.submit(_load_conclusion)
+    conclusion = aside.submit(_load_conclusion, loaded)
     chosen = "" if engine is EngineName.RAY else f" --engine {engine.value}"
     to.print(f"Resume with: {again('run', study, changes)}{chosen}", soft_wrap=True)
     tracker = MlflowTracker(
@@ -165,7 +166,11 @@ def _open_store(uri: str, home: Path) -> None:
         logging.getLogger(__name__).warning("%s; the study runs without it", error)
 
 
-def _load_conclusion() -> Callable[..., None]:
-    from hssl_ray.cli.conclusion import conclude  # and matplotlib and scipy, which are first needed at the end
+def _load_conclusion(study: Study) -> Callable[..., None]:
+    """What a run ends with, its imports and what it draws of the study alone: three seconds, while trials train."""
+    from functools import partial
 
-    return conclude
+    from hssl_ray.cli.conclusion import conclude
+    from hssl_ray.cli.pages import page_bases
+
+    return partial(conclude, bases=page_bases(study))
