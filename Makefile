@@ -19,7 +19,7 @@ study: setup
 	@$(BIN)/hssl-ray run studies/quickstart.yaml
 
 test: setup
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 # Every command of the documents, also the slow ones, as a reader would type it.
 docs: setup

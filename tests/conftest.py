@@ -13,6 +13,19 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
 os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
 
+SERVERS = ("cli", "faults", "machine")
+"""Rooms whose tests start servers."""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Where two processes share the tests (`make test`), one has all that start servers and mostly wait for them: they
+    share a head, look for free ports and count processes. The other has the rest, a file at a time.
+    """
+    for item in items:
+        room = item.path.relative_to(Path(__file__).parent).parts[0]
+        waits = room in SERVERS or any(item.get_closest_marker(name) for name in ("ray", "faults"))
+        item.add_marker(pytest.mark.xdist_group("servers" if waits else str(item.path)))
+
 
 @pytest.fixture(autouse=True)
 def _own_home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -26,6 +26,7 @@ ONLY = {
     "ray": {
         "study/group_trainer.py",
         "study/lean_workers.py",
+        "study/ray_start.py",
         "study/rank_group.py",
         "study/ray_engine.py",
         "study/ray_jobs.py",

@@ -1,8 +1,8 @@
 """One picture for each Grafana dashboard: its panels, drawn from a real Prometheus that scrapes a real study.
 
-`python docs/screenshots/panels.py [--to FOLDER]` starts a Ray head, a Prometheus and a small study of its own on
-loopback, waits until the panels have something to show, and ends them again. Exit code 2 where Prometheus is absent.
-Grafana itself is not needed: each panel's own query is asked as Grafana would ask it, over the time of the study.
+`python docs/screenshots/panels.py [--to FOLDER]` runs a small study on the services of `hssl-ray up`, in a home of its
+own, and ends them again: four minutes. Exit code 2 where Prometheus is absent. Grafana itself is not needed: each
+panel's own query is asked as Grafana would ask it, over the time of the study.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import secrets
 import shutil
 import subprocess
 import sys
@@ -18,40 +17,40 @@ import tempfile
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-from browser import free_port
 from make import IMAGES, NotThere, small
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from hssl_ray.machine.services import PROMETHEUS, SCRAPE_SECONDS
+from hssl_ray.machine.starting import running
 from hssl_ray.report.drawing import GRID, INK, METHODS, MUTED, SETTINGS, to_png
-from hssl_ray.study.ray_settings import EVERYWHERE, LOCAL
 
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))
 COLUMNS = 24  # of Grafana's grid
-START_SECONDS, STUDY_SECONDS, STEP_SECONDS = 180, 900, 2
+STEP_SECONDS = 5
 LINES = 8  # of a panel; more are not told apart
 STUDY = """\
 # A study that is long enough to be watched.
 study: watched
 base:
   dataset: mnist-mini
-  train_images: 100
-  batch_size: 50
+  train_images: 400
+  batch_size: 100
   width: 0.125
-  epochs: 40
+  epochs: 24
   warmup_epochs: 1
   optimizer: adamw
   learning_rate: 0.003
 grid:
   method: [a_ssl, h_ssl]
-seeds: 4
+seeds: 6
 early_stop: {grace_epochs: 2, reduction_factor: 2}
 """
 
@@ -80,7 +79,9 @@ def board_picture(board: Mapping[str, Any], server: str, start: float, end: floa
 
 def _draw(axes: Axes, panel: Mapping[str, Any], server: str, start: float, end: float) -> None:
     (target,) = panel["targets"]
-    query = target["expr"].replace("$study", ".*").replace("$__rate_interval", "30s")
+    query = (
+        target["expr"].replace("$study", ".*").replace("$__rate_interval", f"{4 * SCRAPE_SECONDS}s")
+    )  # as Grafana has it
     found = ask(server, "query_range", query=query, start=str(start), end=str(end), step=str(STEP_SECONDS))["result"]
     axes.set_title(panel["title"], color=INK.light)
     for spine in axes.spines.values():
@@ -126,97 +127,43 @@ def _style(labels: Mapping[str, str]) -> dict[str, str]:
 
 
 @contextmanager
-def running(command: Sequence[str], environment: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A process of our own, gone with the block."""
-    with log.open("wb") as output:
-        process = subprocess.Popen(list(command), env=dict(environment), stdout=output, stderr=output)  # noqa: S603
-    try:
-        yield process
-    finally:
-        process.terminate()
-        try:
-            process.wait(60)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def watched(folder: Path, stack: ExitStack) -> tuple[str, subprocess.Popen[bytes]]:
-    """A head, a Prometheus on it, and a study; the address of Prometheus, and the study's driver."""
-    prometheus = shutil.which("prometheus")
-    if prometheus is None:
+def services(folder: Path) -> Iterator[tuple[dict[str, str], str]]:
+    """What `hssl-ray up` starts in a home of its own: a driver's environment, and the address of Prometheus."""
+    if shutil.which("prometheus") is None:
         raise NotThere("prometheus: must be installed (Debian: apt-get install prometheus), got nothing on PATH")
-    port, metrics = free_port(), free_port()
     environment = {name: value for name, value in os.environ.items() if not name.startswith(("RAY_", "HSSL_"))}
-    environment |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(32), **LOCAL, **EVERYWHERE}
-    environment |= {"RAY_raylet_start_wait_time_s": "120"}  # of a machine that is busy
-    environment |= {"HSSL_HOME": str(folder / "home"), "PYTHONPATH": str(ROOT)}
-    ray = str(Path(sys.executable).with_name("ray"))
-    head = [ray, "start", "--head", "--block", "--node-ip-address=127.0.0.1", f"--port={port}", "--num-cpus=2"]
-    head += ["--num-gpus=0", "--dashboard-host=127.0.0.1", f"--dashboard-port={free_port()}"]
-    head += ["--object-store-memory=100000000", f"--ray-client-server-port={free_port()}"]
-    head += [f"--dashboard-agent-listen-port={free_port()}", f"--metrics-export-port={metrics}"]
-    head += [f"--temp-dir={folder / 'r'}"]
-    stack.enter_context(running(head, environment, folder / "head.log"))
-    _until(lambda: _open(f"http://127.0.0.1:{metrics}/metrics"), "the head's metrics", START_SECONDS)
-    scraped = {"job_name": "ray", "static_configs": [{"targets": [f"127.0.0.1:{metrics}"]}]}
-    config = folder / "prometheus.yml"
-    config.write_text(json.dumps({"global": {"scrape_interval": "1s"}, "scrape_configs": [scraped]}))
-    state = [ray, "status", f"--address=127.0.0.1:{port}"]
-    _until(lambda: _succeeds(state, environment), "the head", START_SECONDS)  # its metrics are there before it is
-    server = f"127.0.0.1:{free_port()}"
-    asked = [prometheus, f"--config.file={config}", f"--storage.tsdb.path={folder / 'db'}"]
-    stack.enter_context(running([*asked, f"--web.listen-address={server}"], environment, folder / "prometheus.log"))
-    _until(lambda: _open(f"http://{server}/-/ready"), "Prometheus", START_SECONDS)
-    study = folder / "watched.yaml"
-    study.write_text(STUDY)
-    driver = [sys.executable, "-m", "hssl_ray", "run", str(study)]
-    process = running(driver, environment | {"RAY_ADDRESS": f"127.0.0.1:{port}"}, folder / "driver.log")
-    return f"http://{server}", stack.enter_context(process)
-
-
-def _succeeds(command: Sequence[str], environment: Mapping[str, str]) -> bool:
-    return subprocess.run(list(command), env=dict(environment), capture_output=True, check=False).returncode == 0  # noqa: S603
-
-
-def _open(url: str) -> bool:
+    environment |= {"HSSL_HOME": str(folder), "PYTHONPATH": str(ROOT)}
     try:
-        with urllib.request.urlopen(url, timeout=5):  # noqa: S310
-            return True
-    except OSError:
-        return False
+        _hssl_ray(environment, "up")
+        yield environment, next(one.url for one in running(folder) if one.name == PROMETHEUS)
+    finally:
+        _hssl_ray(environment, "down")
 
 
-def _until(condition: Any, what: str, seconds: float) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        if time.monotonic() > deadline:
-            raise NotThere(f"{what}: not there within {seconds:g} s")
-        time.sleep(1)
+def _hssl_ray(environment: Mapping[str, str], *arguments: str) -> None:
+    command = [sys.executable, "-m", "hssl_ray", *arguments]
+    done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)  # noqa: S603
+    if done.returncode:
+        raise NotThere(f"{' '.join(arguments)}: {done.stderr.strip() or done.stdout.strip()}")
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description="Write a picture of each Grafana dashboard's panels.")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder of the pictures")
-    parser.add_argument("--seconds", type=float, default=STUDY_SECONDS, help="how long the study runs at most")
     asked = parser.parse_args()
-    start = time.time()
     try:
-        with tempfile.TemporaryDirectory(prefix="hssl-", ignore_cleanup_errors=True) as folder, ExitStack() as stack:
-            server, driver = watched(Path(folder), stack)
-            deadline = time.monotonic() + asked.seconds
-            while driver.poll() is None and time.monotonic() < deadline:
-                time.sleep(1)
-            first = ask(
-                server, "query_range", query="ray_hssl_trials", start=str(start), end=str(time.time()), step="2"
-            )
-            times = [float(at) for one in first["result"] for at, _ in one["values"]]
-            if not times:
-                logs = "\n".join((Path(folder) / f"{name}.log").read_text()[-2000:] for name in ("driver", "head"))
-                raise NotThere(f"no metric of the study: {logs}")
+        with (
+            tempfile.TemporaryDirectory(prefix="panels-", ignore_cleanup_errors=True) as folder,
+            services(Path(folder)) as (environment, server),
+        ):
+            study = Path(folder) / "watched.yaml"
+            study.write_text(STUDY)
+            start = time.time()
+            _hssl_ray(environment, "run", str(study))
+            end = time.time()
             for path in BOARDS:
                 target = asked.to / f"grafana-{path.stem.removeprefix('hssl-')}.png"
-                target.write_bytes(board_picture(json.loads(path.read_text()), server, min(times), max(times)))
+                target.write_bytes(board_picture(json.loads(path.read_text()), server, start, end))
                 print(f"{target}: {target.stat().st_size:,} bytes", flush=True)
     except NotThere as error:
         print(error, file=sys.stderr)
