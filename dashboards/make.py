@@ -182,7 +182,8 @@ DASHBOARDS = (
             ),
             Panel(
                 "Best value over time",
-                one(f"max by (method, metric) (ray_hssl_metric_best{{{OF_STUDY}}})", "{{method}} {{metric}}"),
+                one(f'max by (metric) (ray_hssl_metric_best{{{OF_STUDY}, metric!="train/loss"}})', "{{metric}}"),
+                unit="percentunit",
                 width=16,
             ),
             Panel(

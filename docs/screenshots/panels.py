@@ -14,10 +14,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import textwrap
 import time
 import urllib.parse
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -36,15 +37,24 @@ BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))
 COLUMNS = 24  # of Grafana's grid
 STEP_SECONDS = 5
 LINES = 8  # of a panel; more are not told apart
+ROW_INCHES, HEAD_INCHES = 0.32, 0.4
+UNITS: Mapping[str, Callable[[float], str]] = {
+    "short": lambda value: f"{value:,.4g}",
+    "percentunit": lambda value: f"{100 * value:.3g} %",
+    "percent": lambda value: f"{value:.3g} %",
+    "bytes": lambda value: f"{value / 1e9:.4g} GB",
+    "s": lambda value: f"{value:.3g} s",
+}
+"""How Grafana's units are written."""
 STUDY = """\
 # A study that is long enough to be watched.
 study: watched
 base:
   dataset: mnist-mini
-  train_images: 400
+  train_images: 1000
   batch_size: 100
   width: 0.125
-  epochs: 24
+  epochs: 32
   warmup_epochs: 1
   optimizer: adamw
   learning_rate: 0.003
@@ -66,51 +76,68 @@ def board_picture(board: Mapping[str, Any], server: str, start: float, end: floa
     """A dashboard over a span of time (seconds since 1970), its panels where Grafana has them."""
     panels = board["panels"]
     rows = max(panel["gridPos"]["y"] + panel["gridPos"]["h"] for panel in panels)
+    width, height = 13.0, ROW_INCHES * rows + HEAD_INCHES
     with mpl.rc_context({**SETTINGS, "font.size": 8, "axes.titlesize": 9}):
-        figure = Figure(figsize=(12, 0.3 * rows), layout="constrained")
-        grid = figure.add_gridspec(rows, COLUMNS)
+        figure = Figure(figsize=(width, height))
         for panel in panels:
             place = panel["gridPos"]
-            axes = figure.add_subplot(grid[place["y"] : place["y"] + place["h"], place["x"] : place["x"] + place["w"]])
+            left, right = (width * at / COLUMNS for at in (place["x"], place["x"] + place["w"]))
+            bottom, top = (ROW_INCHES * (rows - at) for at in (place["y"] + place["h"], place["y"]))
+            left, right = left + (0.9 if panel["type"] == "bargauge" else 0.6), right - 0.1
+            bottom, top = bottom + 0.3, top - 0.4
+            axes = figure.add_axes((left / width, bottom / height, (right - left) / width, (top - bottom) / height))
             _draw(axes, panel, server, start, end)
-        figure.suptitle(board["title"], x=0.01, ha="left", fontsize=11)
+            axes.set_title(textwrap.fill(panel["title"], round(14 * (right - left))), color=INK.light, loc="left")
+        figure.text(0.1 / width, 1 - 0.15 / height, board["title"], va="top", fontsize=11, color=INK.light)
         return small(to_png(figure, dpi=110))
 
 
 def _draw(axes: Axes, panel: Mapping[str, Any], server: str, start: float, end: float) -> None:
     (target,) = panel["targets"]
-    query = (
-        target["expr"].replace("$study", ".*").replace("$__rate_interval", f"{4 * SCRAPE_SECONDS}s")
-    )  # as Grafana has it
+    # Grafana's interval is four times that of the scrapes.
+    query = target["expr"].replace("$study", ".*").replace("$__rate_interval", f"{4 * SCRAPE_SECONDS}s")
     found = ask(server, "query_range", query=query, start=str(start), end=str(end), step=str(STEP_SECONDS))["result"]
-    axes.set_title(panel["title"], color=INK.light)
+    unit = UNITS[panel["fieldConfig"]["defaults"]["unit"]]
     for spine in axes.spines.values():
         spine.set_color(GRID.light)
     axes.tick_params(colors=MUTED.light, length=2)
     if not found:
         axes.text(0.5, 0.5, "no data", color=MUTED.light, ha="center", transform=axes.transAxes)
-        axes.set_xticks([])
-        axes.set_yticks([])
+        axes.set(xticks=[], yticks=[])
         return
     named = [(_legend(target.get("legendFormat", ""), one["metric"]), one) for one in found[:LINES]]
+    last = [float(one["values"][-1][1]) for _, one in named]
     if panel["type"] == "timeseries":
         for name, one in named:
             times = [float(at) - start for at, _ in one["values"]]
             values = [float(value) for _, value in one["values"]]
-            axes.plot(times, values, linewidth=1.3, label=name, **_style(one["metric"]))
+            axes.plot(times, values, linewidth=1.3, label=name or panel["title"], color=_colour(one["metric"]))
+        axes.set_ylim(bottom=panel["fieldConfig"]["defaults"].get("min"))
+        axes.yaxis.set_major_formatter(lambda value, _: unit(value))
+        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g} s")
         axes.grid(color=GRID.light, linewidth=0.5)
         axes.legend(frameon=False, fontsize=6, loc="best", handlelength=1.2)
+    elif panel["type"] == "bargauge":
+        axes.barh(range(len(last)), last, color=METHODS["a_ssl"][0].light, height=0.6)
+        axes.set_yticks(range(len(last)), [name for name, _ in named])
+        axes.invert_yaxis()
     else:
-        last = [float(one["values"][-1][1]) for _, one in named]
-        if len(last) == 1:
-            axes.text(0.5, 0.4, f"{last[0]:,.4g}", fontsize=18, color=INK.light, ha="center", transform=axes.transAxes)
-            axes.set_xticks([])
-        else:
-            axes.barh(range(len(last)), last, color=METHODS["a_ssl"][0].light, height=0.6)
-            axes.set_yticks(range(len(last)), [name for name, _ in named])
-            axes.invert_yaxis()
-            return
-        axes.set_yticks([])
+        lines = [
+            f"{name} {unit(value)}" if len(last) > 1 else unit(value)
+            for (name, _), value in zip(named, last, strict=True)
+        ]
+        size = 18 if len(last) == 1 else 11
+        axes.text(
+            0.5,
+            0.5,
+            "\n".join(lines),
+            fontsize=size,
+            color=INK.light,
+            ha="center",
+            va="center",
+            transform=axes.transAxes,
+        )
+        axes.set(xticks=[], yticks=[])
 
 
 def _legend(form: str, labels: Mapping[str, str]) -> str:
@@ -120,10 +147,10 @@ def _legend(form: str, labels: Mapping[str, str]) -> str:
     return shown if form in ("", "__auto") else form
 
 
-def _style(labels: Mapping[str, str]) -> dict[str, str]:
-    """A method has its own colour everywhere."""
+def _colour(labels: Mapping[str, str]) -> str | None:
+    """A method has its own colour everywhere; others the next one."""
     method = labels.get("method")
-    return {"color": METHODS[method][0].light} if method in METHODS else {}
+    return METHODS[method][0].light if method in METHODS else None
 
 
 @contextmanager
