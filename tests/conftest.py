@@ -17,6 +17,7 @@ SERVERS = ("cli", "faults", "machine")
 """Rooms whose tests start servers."""
 
 
+@pytest.hookimpl(tryfirst=True)  # before groups are read
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Where two processes share the tests (`make test`), one has all that start servers and mostly wait for them: they
     share a head, look for free ports and count processes. The other has the rest, a file at a time.

@@ -22,7 +22,7 @@ from hssl_ray.report.equivariance_figure import gap_figure
 from hssl_ray.report.figures import ROWS, curve_figure, curve_metrics, difference_figure, seed_figure
 from hssl_ray.report.power_table import power_table
 from hssl_ray.report.progress import progress
-from hssl_ray.report.searched import Searched, importance_table, searched
+from hssl_ray.report.searched import FEWEST, Searched, importance_table, searched
 from hssl_ray.report.searched_figure import importance_figure, parallel_figure
 from hssl_ray.report.sweep_figure import sweep_figure
 from hssl_ray.report.sweeps import sweeps, trend_table
@@ -135,6 +135,8 @@ def render(
             beyond=max(0, answered - ROWS),
             figures=parts,
             trends=trend_table(found, comparison),
+            searching=search is not None,
+            fewest=FEWEST,
             importance=importance_table(tried, search) if search and tried else None,
             sections=sections,
             left_out=len(comparison.pairs[DRAWN:]),

@@ -10,6 +10,7 @@ import pyarrow as pa
 
 from hssl_ray.report.compare import compare
 from hssl_ray.report.comparison import Question
+from hssl_ray.report.page import StudyInfo, render
 from hssl_ray.report.searched import importance_table, searched
 from hssl_ray.report.searched_figure import importance_figure, parallel_figure
 from hssl_ray.study.importance import importance
@@ -85,6 +86,11 @@ def test_the_table_names_what_mattered_and_the_best_suggestion(make_results: Mak
     assert importance_figure(found).svg().count("A-SSL: ") == len(SEARCH.space)
 
 
-def test_a_search_that_has_hardly_begun_is_not_shown(make_results: MakeResults) -> None:
+def test_a_search_that_has_hardly_begun_is_said_to_tell_nothing(make_results: MakeResults) -> None:
     results = make_results(*arms("temperature")[:3])
     assert searched(compare(results, QUESTION), results, SEARCH) == []
+    history = pa.table({name: [] for name in ("cell", "epoch", "metric", "value")})
+    comparison = compare(results, QUESTION)
+    says = "nothing\nis said of which field mattered"
+    assert says in render(comparison, results, history, StudyInfo("begun"), search=SEARCH).html
+    assert says not in render(comparison, results, history, StudyInfo("begun")).html

@@ -169,4 +169,6 @@ def structure_of(settings: Mapping[str, Any]) -> str:
 
 
 def _departures(settings: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
-    return [f"{name}={settings[name]}" for name, value in wanted.items() if settings.get(name, value) != value]
+    differing = [(name, settings[name]) for name, value in wanted.items() if settings.get(name, value) != value]
+    # A search draws numbers of seventeen digits.
+    return [f"{name}={value:.4g}" if isinstance(value, float) else f"{name}={value}" for name, value in differing]
