@@ -25,6 +25,7 @@ BELOW = {
 ONLY = {
     "ray": {
         "study/group_trainer.py",
+        "study/lean_head.py",
         "study/lean_workers.py",
         "study/ray_start.py",
         "study/rank_group.py",

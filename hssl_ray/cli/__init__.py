@@ -25,6 +25,7 @@ from hssl_ray.cli.status import status
 from hssl_ray.cli.submit import submit
 from hssl_ray.cli.sync import sync
 from hssl_ray.cli.up import down, up
+from hssl_ray.study.garbage import collect_seldom
 
 app = typer.Typer(
     name="hssl-ray",
@@ -67,6 +68,7 @@ app.add_typer(basis_app, name="basis")
 
 def main() -> None:
     """Entry point: errors meant for people are one line and an exit code, never a traceback."""
+    collect_seldom()
     try:
         app()
     except Exception as error:

@@ -60,12 +60,11 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
         for split in SPLITS:
             open_whole(manifest, split)  # a damaged file is found here, not by the trials
 
-    from concurrent.futures import ThreadPoolExecutor
-
     from hssl_ray.cli.printed import console
     from hssl_ray.cli.programs import again
     from hssl_ray.cli.progress import StudyProgress
     from hssl_ray.cli.provenance import provenance
+    from hssl_ray.cli.while_training import WhileTraining
     from hssl_ray.data.home import home
     from hssl_ray.machine.adoption import BOTH, STORE, use_services
     from hssl_ray.study.engine import Observer
@@ -81,9 +80,7 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     changes = overrides or ()
     to, root = console(), home()
     use_services(os.environ, root, STORE if engine is EngineName.INLINE else BOTH)
-    aside = ThreadPoolExecutor(1, thread_name_prefix="hssl-imports")  # what Ray's start need not wait for
-    store = aside.submit(_open_store, tracking_uri(root), root)
-    conclusion = aside.submit(_load_conclusion, loaded)
+    _check_store(tracking_uri(root), root)
     chosen = "" if engine is EngineName.RAY else f" --engine {engine.value}"
     to.print(f"Resume with: {again('run', study, changes)}{chosen}", soft_wrap=True)
     tracker = MlflowTracker(
@@ -93,21 +90,15 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
         datasets=lambda name: read_manifest(name, parquet_directory(name)),
     )
 
-    def before_trials(dashboard: str) -> None:
-        store.result()
-        if dashboard:
-            to.print(f"Ray dashboard while the study runs: {dashboard}")
+    def announce(dashboard: str) -> None:
+        to.print(f"Ray dashboard while the study runs: {dashboard}")
 
-    if engine is EngineName.INLINE:
-        before_trials("")
     live = Live(lambda: tracker.unsynced)
-    runs = (
-        InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, before_trials, live.samples)
-    )
+    runs = InlineEngine(PROGRAM) if engine is EngineName.INLINE else build_ray_engine(PROGRAM, announce, live.samples)
+    conclusion = WhileTraining(lambda: _load_conclusion(loaded))
     mirroring = _mirroring(root, loaded.study, to)
-    observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring]
+    observers: list[Observer] = [StudyProgress(to, loaded.compare.metric), tracker, live, *mirroring, conclusion]
     summary = run_study(loaded, home=root, engine=runs, observers=observers, outbox=lambda: tracker.unsynced)
-    store.result()
     deadline = time.monotonic() + INTERRUPTED_SECONDS
 
     def settle() -> bool:
@@ -155,10 +146,18 @@ def _mirroring(home: Path, study: str, to: Console) -> list[Mirroring]:
     return [Mirroring(mirror, home, study)]
 
 
-def _open_store(uri: str, home: Path) -> None:
-    """Make or check MLflow's database before the first trial; one that does not answer is told and not waited for."""
-    from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
+def _check_store(uri: str, home: Path) -> None:
+    """Refuse another version's database before the first trial; one that does not answer is told and not waited for.
+
+    Raises:
+        StoreVersionError: see `mlflow_store.initialise`.
+    """
     from hssl_ray.study.problems import StoreUnavailable
+    from hssl_ray.study.store_schema import is_known
+
+    if is_known(uri):
+        return
+    from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
 
     try:
         initialise(uri, home)
@@ -173,4 +172,4 @@ def _load_conclusion(study: Study) -> Callable[..., None]:
     from hssl_ray.cli.conclusion import conclude
     from hssl_ray.cli.pages import page_bases
 
-    return partial(conclude, bases=page_bases(study))
+    return partial(conclude, bases=[drawing.drawn_now() for drawing in page_bases(study)])

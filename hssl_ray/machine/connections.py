@@ -14,6 +14,7 @@ from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.problems import StoreUnavailable
 from hssl_ray.study.ray_settings import check_address
 from hssl_ray.study.redaction import HIDDEN, is_secret, redact
+from hssl_ray.study.store_schema import sqlite_file
 from hssl_ray.study.tracked import is_server
 
 USUAL_PORTS = {6379: "Ray", 8265: "Ray's dashboard", 5000: "MLflow", 9090: "Prometheus"}
@@ -76,7 +77,7 @@ def ray(environment: Mapping[str, str]) -> Finding:
 
 def mlflow(home: Path, uri: str) -> Finding:
     """Whether the tracking store answers, and whether its schema is the installed MLflow's."""
-    from hssl_ray.study.mlflow_store import SQLITE, schema  # MLflow takes two seconds to import
+    from hssl_ray.study.mlflow_store import schema  # MLflow takes two seconds to import
 
     shown, mend = (
         redact(uri),
@@ -86,7 +87,8 @@ def mlflow(home: Path, uri: str) -> Finding:
         if answers(f"{uri.rstrip('/')}/health"):
             return well("MLflow's store", f"{shown} answers")
         return problem("MLflow's store", f"no MLflow answers at {shown}", mend)
-    if uri.startswith(SQLITE) and not Path(uri.removeprefix(SQLITE)).exists():
+    file = sqlite_file(uri)
+    if file is not None and not file.exists():
         return well("MLflow's store", f"{shown}, which the first run makes")
     try:
         here, wanted = schema(uri)
@@ -94,7 +96,7 @@ def mlflow(home: Path, uri: str) -> Finding:
         return problem("MLflow's store", str(error), mend)
     if here == wanted:
         return well("MLflow's store", f"{shown}, schema {here}")
-    if uri.startswith(SQLITE):
+    if file is not None:
         return warning("MLflow's store", f"{shown}, schema {here}", f"the next run copies it, then makes it {wanted}")
     return problem("MLflow's store", f"{shown}: schema {here}, must be {wanted}", "back it up, then mlflow db upgrade")
 

@@ -86,16 +86,17 @@ def _one_scale(
     support = int(kernel_size * share) // 2 * 2 + 1
     x = torch.linspace(-(support // 2), support // 2, support, dtype=torch.float64)
     cos, sin = math.cos(angle), math.sin(angle)
-    places = cos * x[:, None] + sin * x, cos * x - sin * x[:, None]  # rows and columns before the turn
-    factors: dict[tuple[int, int, float], Tensor] = {}
-    for n, m, divisor in orders:
-        s = scale / divisor
-        for axis, order in ((0, m), (1, n)):
-            at = places[axis]
-            factors[axis, order, divisor] = torch.exp(-(at**2) / (2 * s**2)) / s * hermite_polynomial(at / s, order)
-    planes = torch.stack([factors[0, m, d] * factors[1, n, d] for n, m, d in orders])  # (F, y, x)
+    y, x = cos * x[:, None] + sin * x, cos * x - sin * x[:, None]  # before the turn
+    along_y = {(m, d): _factor(y, scale / d, m) for m, d in {(m, d) for _, m, d in orders}}
+    along_x = {(n, d): _factor(x, scale / d, n) for n, d in {(n, d) for n, _, d in orders}}
+    planes = torch.stack([along_y[m, d] * along_x[n, d] for n, m, d in orders])  # (F, y, x)
     margin = (kernel_size - support) // 2
     return F.pad(planes, (margin,) * 4)
+
+
+def _factor(x: Tensor, s: float, order: int) -> Tensor:
+    """G(x) He_order(x/s)."""
+    return torch.exp(-(x**2) / (2 * s**2)) / s * hermite_polynomial(x / s, order)
 
 
 def hermite_polynomial(x: Tensor, order: int) -> Tensor:

@@ -10,6 +10,7 @@ import io
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 from xml.sax.saxutils import quoteattr
 
@@ -70,7 +71,7 @@ def printed(colour: Colour) -> str:
 
 @dataclass(frozen=True)
 class Drawing:
-    """A figure that is drawn when it is asked for: themed for the page, or in the light theme's colours as a file.
+    """A figure, drawn once when it is asked for: themed for the page, or in the light theme's colours as a file.
 
     `name` is that of its file, `label` what it says to readers who cannot see it, `caption` what stands below it.
     """
@@ -80,15 +81,22 @@ class Drawing:
     drawn: Callable[[Paint], Figure]
     caption: str = ""
 
+    @cached_property
     def svg(self) -> str:
         """As one `<svg>` element that follows the page's theme."""
         with mpl.rc_context(SETTINGS):
             return to_svg(self.drawn(themed), self.label)
 
+    @cached_property
     def png(self) -> bytes:
         """As a PNG file, on white."""
         with mpl.rc_context(SETTINGS):
             return to_png(self.drawn(printed))
+
+    def drawn_now(self) -> Drawing:
+        """Itself, drawn by whoever has the time now."""
+        assert self.svg and self.png
+        return self
 
 
 def file_name(*parts: str) -> str:

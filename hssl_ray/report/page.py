@@ -76,7 +76,7 @@ class Page:
         for drawing in self.figures:
             seen[drawing.name] += 1
             again = f".{seen[drawing.name]}" if seen[drawing.name] > 1 else ""
-            files[f"{drawing.name}{again}.png"] = drawing.png()
+            files[f"{drawing.name}{again}.png"] = drawing.png
         return files
 
 
@@ -233,5 +233,5 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    templates.filters["inline"] = lambda drawing: inline(drawing.svg())
+    templates.filters["inline"] = lambda drawing: inline(drawing.svg)
     return templates

@@ -59,11 +59,11 @@ from hssl_ray.data.files import locked  # noqa: E402
 from hssl_ray.study.outbox import Fault  # noqa: E402
 from hssl_ray.study.problems import StoreUnavailable, StoreVersionError  # noqa: E402
 from hssl_ray.study.redaction import redact  # noqa: E402
+from hssl_ray.study.store_schema import note_known, sqlite_file  # noqa: E402
 from hssl_ray.study.tracked import Point, RunFacts, TrackedModel, is_server  # noqa: E402
 
 METRICS_AT_ONCE, PARAMS_AT_ONCE = 1000, 100  # MLflow's limits for one batch
 DIGEST_LENGTH = 36  # all of a digest that MLflow holds
-SQLITE = "sqlite:///"
 SCHEMA_LOCK, RUNS_LOCK = "mlflow.lock", "mlflow-runs.lock"
 REFUSALS = frozenset({400, 401, 403, 404, 409, 501})
 
@@ -89,6 +89,7 @@ def initialise(uri: str, home: Path) -> None:
             finally:
                 engine.dispose()
             SqlAlchemyStore(uri, (home / "artifacts").as_uri())  # type: ignore[no-untyped-call]
+            note_known(uri)
         except (MlflowException, SQLAlchemyError) as error:
             raise _unavailable(uri, error) from error
 
@@ -118,12 +119,12 @@ def _migrate(engine: Engine, uri: str) -> None:
     here, wanted = _get_schema_version(engine), _get_latest_schema_revision()  # type: ignore[no-untyped-call]
     if here in (None, wanted):
         return
-    if not uri.startswith(SQLITE):
+    path = sqlite_file(uri)
+    if path is None:
         raise StoreVersionError(
             f"{redact(uri)}: must have MLflow {mlflow.__version__}'s schema {wanted}, got {here}; "
             "back it up, then run `mlflow db upgrade`"
         )
-    path = Path(uri.removeprefix(SQLITE))
     copy = path.with_name(f"{path.name}.{here}")
     shutil.copy2(path, copy)
     try:
@@ -204,7 +205,8 @@ class MlflowStore:
             StoreUnavailable: MLflow does not answer.
             StoreVersionError: the database has another version's schema.
         """
-        if self.uri.startswith(SQLITE) and not Path(self.uri.removeprefix(SQLITE)).exists():
+        path = sqlite_file(self.uri)
+        if path is not None and not path.exists():
             return []
         try:
             return self.runs(expression)

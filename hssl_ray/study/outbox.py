@@ -33,7 +33,8 @@ class Fault(Enum):
 class Outbox:
     """Runs posted jobs first in, first out, on one thread.
 
-    A job must be harmless to run twice: it is run again when it failed half way.
+    A job must be harmless to run twice: it is run again when it failed half way. Until `begin`, or until somebody waits
+    for the jobs, they are only kept.
     """
 
     def __init__(
@@ -66,8 +67,7 @@ class Outbox:
         self._hurry = False
         self._deadline: float | None = None
         self._jitter = random.Random()  # noqa: S311  spreads retries, guards nothing
-        self._thread = threading.Thread(target=self._run, name="hssl-outbox", daemon=True)
-        self._thread.start()
+        self._thread: threading.Thread | None = None
 
     @property
     def unsynced(self) -> int:
@@ -79,6 +79,13 @@ class Outbox:
     def full(self) -> bool:
         """Whether a job posted now would be given up, because too many wait."""
         return len(self._jobs) >= self._capacity
+
+    def begin(self) -> None:
+        """Start with the jobs, those posted already and all to come."""
+        with self._changed:
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hssl-outbox", daemon=True)
+                self._thread.start()
 
     def post(self, what: str, job: Job) -> None:
         """Queue a job. Returns at once; after `close` the job counts as given up.
@@ -100,6 +107,7 @@ class Outbox:
         Returns:
             Whether all that was ever posted is done.
         """
+        self.begin()
         with self._changed:
             self._changed.wait_for(lambda: not self._jobs, timeout)
             return not self._jobs and not self._given_up
@@ -112,6 +120,7 @@ class Outbox:
         Returns:
             Whether all that was ever posted is done.
         """
+        self.begin()
         with self._changed:
             before, self._hurry = self._begun, True
             self._changed.notify_all()
@@ -134,6 +143,8 @@ class Outbox:
             if self._deadline is None:
                 self._deadline = time.monotonic() + timeout
             self._changed.notify_all()
+        self.begin()
+        assert self._thread is not None
         self._thread.join(timeout + 1.0)
         return self.unsynced == 0
 

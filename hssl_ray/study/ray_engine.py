@@ -14,6 +14,7 @@ import signal
 import tempfile
 import threading
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,8 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
-from hssl_ray.study.garbage import collected
+from hssl_ray.study.garbage import uncollected
+from hssl_ray.study.lean_head import LeanHead
 from hssl_ray.study.lean_workers import enter_quickly, inherited_variables
 from hssl_ray.study.live import Sample
 from hssl_ray.study.placement import concurrent_trials
@@ -41,6 +43,8 @@ from hssl_ray.study.ray_settings import (
 from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
+log = logging.getLogger(__name__)
+
 TUNE_LOOP = "hssl_ray.study.tune_loop"
 _TEMPORARY = re.compile(r"hssl-ray-\w{8}")
 TOO_SLOW = "timed out during startup"  # what Ray says when its head takes more than 30 seconds
@@ -51,8 +55,7 @@ class RayEngine:
 
     Args:
         program: what to run for each trial; found by import in the cluster's processes.
-        announce: told the address of the dashboard, empty where there is none, before the first trial; an error that
-            it raises ends the run.
+        announce: told the address of the dashboard once it answers, on another thread.
         samples: the study in numbers; see `ray_metrics.exported`.
     """
 
@@ -80,8 +83,9 @@ class RayEngine:
         with self._cluster(options.home, scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
             check_home(options.home, scratch, resources)
-            if self._announce is not None:
-                self._announce(f"http://{dashboard}" if dashboard else "")
+            if resources.workers > 1:
+                _check_started(dashboard)
+            dashboard.add_done_callback(self._tell_dashboard)
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
             with (
@@ -91,12 +95,24 @@ class RayEngine:
                 tune_sweep(sweep, self._program, resources, options)
         _remove_leftovers(scratch)
 
+    def _tell_dashboard(self, dashboard: Future[str]) -> None:
+        error = dashboard.exception()
+        if error is not None:
+            log.warning("Ray's dashboard did not start, the study goes on without it: %s", error)
+        elif dashboard.result() and self._announce is not None:
+            self._announce(f"http://{dashboard.result()}")
+
     @contextmanager
-    def _cluster(self, home: Path, scratch: Path, resources: Resources) -> Iterator[str]:
-        """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port."""
+    def _cluster(self, home: Path, scratch: Path, resources: Resources) -> Iterator[Future[str]]:
+        """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port, once
+        it answers, empty where there is none.
+        """
         address = os.environ.get("RAY_ADDRESS")
         with contextlib.ExitStack() as stack:
+            head = LeanHead()
+            stack.callback(head.close)
             stack.callback(disconnect)
+            stack.callback(head.settle)
             if address:
                 check_address(address)
                 threading.Thread(target=_load_tune, name="hssl-tune").start()
@@ -106,22 +122,26 @@ class RayEngine:
                 context = _connect(address=address, runtime_env={"env_vars": inherited})
                 if context.dashboard_url:
                     check_authentication(context.dashboard_url, os.environ["RAY_AUTH_MODE"])
+                there: Future[str] = Future()
+                there.set_result(context.dashboard_url or "")
+                yield there
             else:
                 temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
                 (scratch / "head").write_text(temporary)
                 stack.enter_context(own_address(os.environ))
                 enter_quickly()
-                if resources.workers == 1:
-                    stack.enter_context(preloading(os.environ, [TUNE_LOOP, *self._program.modules]))
+                ahead = [TUNE_LOOP, *self._program.modules] if resources.workers == 1 else []
+                stack.enter_context(preloading(os.environ, ahead))
                 threading.Thread(target=_load_tune, name="hssl-tune").start()
-                context = _connect(
-                    address="local",
-                    include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
-                    dashboard_host="127.0.0.1",
-                    object_store_memory=OBJECT_STORE_BYTES,
-                    _temp_dir=temporary,
-                )
-            yield context.dashboard_url or ""
+                with head.starting():
+                    _connect(
+                        address="local",
+                        include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
+                        dashboard_host="127.0.0.1",
+                        object_store_memory=OBJECT_STORE_BYTES,
+                        _temp_dir=temporary,
+                    )
+                yield head.dashboard
 
 
 def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions], None]:
@@ -129,6 +149,17 @@ def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions], Non
     from hssl_ray.study.tune_loop import tune_sweep
 
     return tune_sweep
+
+
+def _check_started(dashboard: Future[str]) -> None:
+    """Nested Train asks the dashboard which workers are left of a dead trial.
+
+    Raises:
+        ClusterError: it did not start.
+    """
+    error = dashboard.exception()
+    if error is not None:
+        raise ClusterError(f"Ray's dashboard, which trials of several workers need, did not start: {error}") from error
 
 
 def _connect(**arguments: Any) -> Any:
@@ -163,18 +194,8 @@ def disconnect() -> None:
     while the core worker goes down, Ray ends the process at once with exit code 1 (core_worker_process.cc: "The core
     worker has already been shutdown").
     """
-    with collected():
-        _end_autoscaler()
+    with uncollected():
         ray.shutdown()
-
-
-def _end_autoscaler() -> None:
-    """End the process of a head of our own that asks clouds for machines: it sleeps through SIGTERM, and `ray.shutdown`
-    would wait for it for a second.
-    """
-    node = getattr(ray._private.worker, "_global_node", None)
-    for started in getattr(node, "all_processes", {}).get("monitor", ()):
-        started.process.kill()
 
 
 def _resolved(address: str) -> str:

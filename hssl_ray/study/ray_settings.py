@@ -27,6 +27,9 @@ EVERYWHERE = {
     # A head writes a token and then refuses drivers whose mode is unset, after 20 s of retries.
     "RAY_AUTH_MODE": "token",
     "RAY_USAGE_STATS_ENABLED": "0",
+    # A raylet asks for its object store before that listens, and again after a second, while all else waits.
+    "RAY_raylet_client_connect_timeout_milliseconds": "20",
+    "RAY_raylet_client_num_connect_attempts": "500",
 }
 """For every process of Ray, the head's too."""
 
@@ -77,6 +80,7 @@ LOCAL = {
 }
 """For a driver whose cluster, its own or one it finds, has a head on this machine."""
 
+FIRST_IMPORT = "hssl_ray.study.first_import"
 OBJECT_STORE_BYTES = 200_000_000
 """Of a head on this machine: only settings and records pass through it; data sets are memory-mapped files."""
 
@@ -151,17 +155,17 @@ def own_address(environment: MutableMapping[str, str]) -> Iterator[None]:
 
 
 @contextmanager
-def preloading(environment: MutableMapping[str, str], modules: Iterable[str]) -> Iterator[None]:
+def preloading(environment: MutableMapping[str, str], modules: Iterable[str] = ()) -> Iterator[None]:
     """Have the worker processes of a head that starts meanwhile import modules before they are given anything to do.
 
-    They do so while the driver still prepares itself. For trials of one worker, which need all of it; the small
-    processes around a nested Train would each wait seconds for what they never use.
+    They do so while the driver still prepares itself. More than the first is for trials of one worker, which need all
+    of it; the small processes around a nested Train would each wait seconds for what they never use.
     """
     name = "RAY_preload_python_modules"
     if name in environment:  # as the user has it
         yield
         return
-    environment[name] = ",".join(modules)
+    environment[name] = ",".join((FIRST_IMPORT, *modules))
     try:
         yield
     finally:
@@ -185,7 +189,7 @@ def build_ray_engine(
 
     Args:
         program: what to run for each trial.
-        announce: told the address of the dashboard once there is one.
+        announce: told the address of the dashboard once it answers, on another thread.
         samples: the study in numbers, exported as the cluster's metrics while it runs.
     """
     prepare(os.environ)

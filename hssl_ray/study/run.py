@@ -6,7 +6,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from operator import itemgetter
 from pathlib import Path
 from types import FrameType
@@ -16,9 +16,7 @@ from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOpt
 from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER, History, Ledger, Outcome
-from hssl_ray.study.looks import race_digest
 from hssl_ray.study.reserve import check_room
-from hssl_ray.study.sampled import SampledTrials, search_digest
 from hssl_ray.study.sections import Range
 from hssl_ray.study.spec import Cell, PlannedTrial, Study
 from hssl_ray.study.spending import Spending
@@ -62,51 +60,68 @@ def run_study(
     metrics = _told_metrics(study)
     with Ledger.open(home, study.study, metrics, outbox) as ledger:
         if ledger.history.digest != study.digest:
-            searches = [search_digest(study, cell) for cell in study.cells()] if study.search else []
-            searches += [race_digest(pair) for pair in study.pairs] if study.race else []
-            ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), searches)
+            ledger.planned(study.digest, study.model_dump(mode="json"), study.planned(), _search_digests(study))
         planned = ledger.history.planned
         _check_left(study, ledger)
         told = Observers(observers)
         told.study_opened(study, study.trial_count)
         rungs = _rungs(study)
         _replay(ledger, told, rungs)
-        search = _search(study, ledger)
-        sweep = Sweep(
-            planned,
-            ledger,
-            told,
-            search=search,
-            early_stop=rungs,
-            resilience=study.resilience,
-            spending=Spending(study.budget, ledger) if study.budget else None,
-        )
         scratch = study_folder(home, study.study) / "engine"
         options = TrialOptions(
             home, scratch, study.checkpoints.every_epochs, study.checkpoints.retention, study.resilience.hang_seconds
         )
-        try:
-            with _signals_to(sweep):
-                if sweep.has_work():
-                    engine.run(sweep, study.resources, options)
-        except Interrupted:
-            pass  # what a signal asks for is done below
-        finally:
-            summary = sweep.close()
-            if isinstance(search, SampledTrials):
-                search.close()
+        with _search(study, ledger) as search:
+            sweep = Sweep(
+                planned,
+                ledger,
+                told,
+                search=search,
+                early_stop=rungs,
+                resilience=study.resilience,
+                spending=Spending(study.budget, ledger) if study.budget else None,
+            )
+            try:
+                with _signals_to(sweep):
+                    if sweep.has_work():
+                        engine.run(sweep, study.resources, options)
+            except Interrupted:
+                pass  # what a signal asks for is done below
+            finally:
+                summary = sweep.close()
         return summary
 
 
-def _search(study: Study, ledger: Ledger) -> Search | None:
+# Optuna takes a seventh of a second to import, which only a search needs, and scipy as much again for a race.
+
+
+def _search_digests(study: Study) -> list[str]:
+    """The identities of what a study suggests beside the trials planned ahead."""
+    if study.search is not None:
+        from hssl_ray.study.sampled import search_digest
+
+        return [search_digest(study, cell) for cell in study.cells()]
+    if study.race is not None:
+        from hssl_ray.study.looks import race_digest
+
+        return [race_digest(pair) for pair in study.pairs]
+    return []
+
+
+@contextmanager
+def _search(study: Study, ledger: Ledger) -> Iterator[Search | None]:
     """What suggests trials beside those planned ahead."""
     if study.search is not None:
-        return SampledTrials(study, ledger)
-    if study.race is not None:
-        from hssl_ray.study.race import SeedRace  # scipy takes a third of a second, which only a race needs
+        from hssl_ray.study.sampled import SampledTrials
 
-        return SeedRace(study, ledger)
-    return None
+        with closing(SampledTrials(study, ledger)) as search:
+            yield search
+    elif study.race is not None:
+        from hssl_ray.study.race import SeedRace
+
+        yield SeedRace(study, ledger)
+    else:
+        yield None
 
 
 def _told_metrics(study: Study) -> tuple[str, ...]:

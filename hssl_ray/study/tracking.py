@@ -89,6 +89,7 @@ class MlflowTracker:
         """Make the trial's run, or find it again, and set it RUNNING."""
         trial = self._trial(planned)
         self._outbox.post(f"the start of {planned.name}", lambda: self._writer.start(trial, attempt))
+        self._outbox.begin()  # not before: importing MLflow would take cores from what brings up the first trial
 
     def trial_reported(self, planned: PlannedTrial, record: Record) -> None:
         """Write an epoch's metrics, unless the run has them."""

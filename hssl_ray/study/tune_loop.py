@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ray import tune
+from ray.air._internal import usage
 from ray.exceptions import RayError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
@@ -46,6 +47,7 @@ def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, option
     """
     # Tune would copy these into every trial's runtime environment, which Ray keeps, logs and shows in its API.
     class_cache.ENV_VARS_TO_PROPAGATE.difference_update(SECRETS)
+    without_telemetry()
     for lap in itertools.count(1):
         bridge = TuneBridge(sweep, Vigil(options.home, options.hang_seconds), RayMachines())
         try:
@@ -58,6 +60,11 @@ def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, option
             sweep.end_if_interrupted()
             if not sweep.has_work():
                 return
+
+
+def without_telemetry() -> None:
+    """Tune would import MLflow, for more than a second, to count callbacks of that kind for its telemetry."""
+    usage.tag_callbacks = lambda callbacks: False
 
 
 def _loop(

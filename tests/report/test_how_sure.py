@@ -49,7 +49,7 @@ def test_the_gap_is_drawn_where_equivariance_was_measured(make_results: MakeResu
     results = make_results(*both, **{ERROR: 2e-7})
     drawing = gap_figure(compare(results, QUESTION), results)
     assert drawing is not None
-    svg = drawing.svg()
+    svg = drawing.svg
     assert "rotation" in svg and "scale" in svg and "1e-07" in svg
     assert "mathdefault" not in svg  # a logarithmic axis' own labels are mathematics, which is switched off
     plain = make_results(*both)

@@ -72,7 +72,7 @@ def test_every_suggestion_with_all_of_its_seeds_is_a_line(make_results: MakeResu
     assert (len(a_ssl.tried), len(h_ssl.tried)) == (len(POINTS) - 1, len(POINTS))
     drawing = parallel_figure(h_ssl, SEARCH)
     assert f"{len(POINTS)} suggestions" in drawing.label
-    svg = drawing.svg()
+    svg = drawing.svg
     assert svg.count("var(--h-ssl") == 5 and svg.count("var(--a-ssl") == 0  # the best fifth of 24
 
 
@@ -83,7 +83,7 @@ def test_the_table_names_what_mattered_and_the_best_suggestion(make_results: Mak
     best = max(POINTS, key=lambda point: worth(point, "temperature"))
     assert table.rows[0][:2] == ("rotation: A-SSL", "temperature")
     assert table.rows[0][4] == f"{best['temperature']:.3g}"
-    assert importance_figure(found).svg().count("A-SSL: ") == len(SEARCH.space)
+    assert importance_figure(found).svg.count("A-SSL: ") == len(SEARCH.space)
 
 
 def test_a_search_that_has_hardly_begun_is_said_to_tell_nothing(make_results: MakeResults) -> None:

@@ -80,7 +80,7 @@ def test_a_method_that_the_axis_does_not_concern_is_level_and_not_tested(make_re
     assert {series.method: series.level for series in sweep.series} == {"h_ssl": False, "frozen": True}
     table = trend_table([sweep], comparison)
     assert table is not None and len(table.rows) == 1
-    assert "frozen" in sweep_figure(sweep, comparison.question).svg()
+    assert "frozen" in sweep_figure(sweep, comparison.question).svg
 
 
 def test_no_bound_on_the_distance_stands_at_the_groups_diameter(make_results: MakeResults) -> None:

@@ -1,5 +1,6 @@
 """What a driver imports before its first trial: torch belongs to the workers, MLflow to the outbox's thread."""
 
+import gc
 import json
 import os
 import subprocess
@@ -8,8 +9,9 @@ import sys
 import pytest
 
 from hssl_ray.study.engine import TrialProgram
+from hssl_ray.study.garbage import OFTEN_ENOUGH
 from hssl_ray.study.program import PROGRAM
-from hssl_ray.study.ray_settings import preloading
+from hssl_ray.study.ray_settings import FIRST_IMPORT, preloading
 
 
 def imported(statement: str) -> set[str]:
@@ -23,6 +25,7 @@ def imported(statement: str) -> set[str]:
 @pytest.mark.parametrize(
     ("module", "absent"),
     [
+        ("hssl_ray.study.run", {"torch", "ray", "mlflow", "optuna", "scipy"}),
         ("hssl_ray.study.program", {"torch", "ray", "mlflow"}),
         ("hssl_ray.study.tracking", {"torch", "ray", "mlflow"}),
         ("hssl_ray.study.ray_engine", {"torch", "mlflow"}),
@@ -46,10 +49,28 @@ def test_what_workers_import_ahead_exists_and_holds_the_program() -> None:
     assert TrialProgram(PROGRAM.train, PROGRAM.latest_checkpoint).modules == ()
 
 
+def test_what_is_imported_first_has_garbage_collected_seldom() -> None:
+    code = f"import gc, {FIRST_IMPORT}; print(gc.get_threshold()[0])"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert int(out) == OFTEN_ENOUGH[0] > gc.get_threshold()[0], "the tests' own is Python's"
+
+
+def test_tunes_telemetry_imports_no_tracker() -> None:
+    """Tune would import MLflow and others, on the way to the first trial, to count the callbacks that are theirs."""
+    asked = (
+        "from ray import tune; from ray.air._internal.usage import tag_callbacks; from hssl_ray.study import tune_loop"
+    )
+    told = "tag_callbacks([tune.Callback()])"
+    assert "mlflow" in imported(f"{asked}; {told}")
+    assert "mlflow" not in imported(
+        f"{asked}; tune_loop.without_telemetry(); from ray.air._internal import usage; usage.{told}"
+    )
+
+
 def test_workers_import_ahead_only_while_their_head_starts_and_not_against_the_user() -> None:
     variables: dict[str, str] = {}
     with preloading(variables, ["a", "b.c"]):
-        assert variables == {"RAY_preload_python_modules": "a,b.c"}
+        assert variables == {"RAY_preload_python_modules": f"{FIRST_IMPORT},a,b.c"}
     assert variables == {}
     variables = {"RAY_preload_python_modules": "mine"}
     with preloading(variables, ["a"]):

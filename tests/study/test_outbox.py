@@ -133,3 +133,28 @@ def test_drain_tries_a_service_that_may_be_back_at_once() -> None:
     assert not box.flush(0.3), "it has failed once and waits a minute"
     assert box.drain(0.1) and seen == [1]
     assert box.close(1)
+
+
+def test_jobs_are_only_kept_until_somebody_begins_or_waits() -> None:
+    """Nothing is imported or sent for them while the first trial is brought up."""
+    before = threading.active_count()
+    waits: tuple[Callable[[Outbox], bool], ...] = (
+        lambda box: box.flush(5),
+        lambda box: box.drain(5),
+        lambda box: box.close(5),
+    )
+    for wait in waits:
+        box, seen = outbox(), list[int]()
+        box.post("a job", lambda seen=seen: seen.append(1))  # type: ignore[misc]
+        assert threading.active_count() == before and seen == [] and box.unsynced == 1
+        assert wait(box) and seen == [1] and box.unsynced == 0
+        assert box.close(5)
+
+
+def test_a_job_is_done_without_anybody_waiting_once_the_outbox_has_begun() -> None:
+    box, done = outbox(), threading.Event()
+    box.post("a job", done.set)
+    assert not done.wait(0.05)
+    box.begin()
+    box.begin()
+    assert done.wait(5) and box.close(5)

@@ -471,7 +471,7 @@ def test_the_database_is_made_once_and_migrated_with_a_copy_kept(
     fresh = tmp_path / "fresh"
     for _ in range(2):
         initialise(tracking_uri(fresh), fresh)
-    assert [path.name for path in sorted(fresh.iterdir())] == ["mlflow.db", "mlflow.lock"]
+    assert [path.name for path in sorted(fresh.iterdir())] == ["mlflow.db", "mlflow.known", "mlflow.lock"]
     assert list(elsewhere.iterdir()) == [], "nothing is left in the working directory"
 
     old = tmp_path / "old"

@@ -58,7 +58,7 @@ def table_sheet(table: PaperTable) -> Sheet:
         if not any(pair.answer for pair in table.comparison.pairs):
             return []
         drawing = figures.difference_figure(table.comparison)
-        return [(drawing.svg(), drawing.caption)]
+        return [(drawing.svg, drawing.caption)]
 
     return Sheet(
         title=table_wording.TITLES[table.name].partition(":")[0],
