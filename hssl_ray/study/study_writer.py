@@ -232,7 +232,7 @@ class StudyWriter:
         run = self._run(trial)
         new: dict[tuple[str, int], Point] = {}
         for record in records:
-            if record.checkpoint is not None and record.epoch >= (trial.kept.epoch if trial.kept else 0):
+            if record.checkpoint is not None and (trial.kept is None or _place(record) >= _place(trial.kept)):
                 trial.kept = record
             for point in points(record):
                 if (point.key, point.step) not in trial.logged:
@@ -248,7 +248,9 @@ class StudyWriter:
         self._store.set_status(run.run_id, STATUS[outcome.state])
         trial.ended = True
         self.sent["outcomes"] += 1
-        trial.run, trial.logged, trial.kept = None, {}, None  # found again if it is tried again; there may be very many
+        trial.run, trial.logged = None, {}  # found again if it is tried again; there may be very many
+        if trial.kept is not None and trial.kept.attempt <= outcome.attempt:
+            trial.kept = None  # else the next attempt has begun, and was written with this one's last epochs
 
     def _kept(self, trial: Tracked) -> KeptCheckpoints | None:
         if trial.kept is None or trial.kept.checkpoint is None:
@@ -370,3 +372,8 @@ def _agrees(run: RunFacts, records: Iterable[Record], kept: KeptCheckpoints | No
         tags |= kept.run_tags
     told_all = all(run.tags.get(key, "") == value for key, value in tags.items())  # a server leaves empty tags out
     return run.status == STATUS[outcome.state] and told_all
+
+
+def _place(record: Record) -> tuple[int, int]:
+    """Of two records the later has the greater one, however late they are written."""
+    return record.attempt, record.epoch

@@ -17,8 +17,10 @@ from ray.air._internal import usage
 from ray.exceptions import RayError
 from ray.tune.execution import class_cache
 from ray.tune.experiment import Trial
+from ray.tune.progress_reporter import TrialProgressCallback
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
+from ray.util import debug
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.placement import HEAD, concurrent_trials
@@ -60,11 +62,18 @@ def tune_sweep(sweep: Sweep, program: TrialProgram, resources: Resources, option
             sweep.end_if_interrupted()
             if not sweep.has_work():
                 return
+            _forget_told()
 
 
 def without_telemetry() -> None:
     """Tune would import MLflow, for more than a second, to count callbacks of that kind for its telemetry."""
     usage.tag_callbacks = lambda callbacks: False
+
+
+def _forget_told() -> None:
+    """Ray keeps, for ever, some 2 KB a trial of what it has said once and does not say again of that trial."""
+    for key in [key for key in debug._logged if key.startswith("tune_func_encode:")]:
+        debug.reset_log_once(key)
 
 
 def _loop(
@@ -194,11 +203,21 @@ class _Scheduler(FIFOScheduler):
                 tune_controller.stop_trial(waiting)
 
 
-class _Callback(tune.Callback):
-    """Hears when a trial starts, and looks for signals on every turn of Tune's loop."""
+class _Callback(TrialProgressCallback):
+    """Hears when a trial starts, and looks for signals on every turn of Tune's loop.
+
+    Of this kind so that Tune adds none of its own, which prints a line for every process that is lost.
+    """
 
     def __init__(self, bridge: TuneBridge) -> None:
+        super().__init__()
         self._bridge = bridge
+
+    def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
+        """The sweep tells what there is to tell."""
+
+    def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
+        """As above."""
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._bridge.step()

@@ -1,6 +1,7 @@
 """A driver that counts what it keeps of Tune: `python -m tests.study.laps_driver HOME TRIALS LAP`.
 
-Prints as JSON how the trials ended, and how many of Tune's trials were alive at the end of each.
+Prints as JSON how the trials ended, how many of Tune's trials were alive at the end of each, and how much Ray then kept
+of what it had said of trials; `left` is what it kept at the end of the last lap.
 """
 
 import gc
@@ -19,12 +20,20 @@ from tests.study.engine_programs import PROGRAM
 class Alive(NoObserver):
     def __init__(self) -> None:
         self.counts: list[int] = []
+        self.said: list[int] = []
 
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         from ray.tune.experiment import Trial  # after Ray's settings
 
         gc.collect()
         self.counts.append(sum(type(one) is Trial for one in gc.get_objects()))
+        self.said.append(said())
+
+
+def said() -> int:
+    from ray.util import debug
+
+    return sum(key.startswith("tune_func_encode") for key in debug._logged)
 
 
 def main(home: str, trials: int, lap: int) -> None:
@@ -37,7 +46,7 @@ def main(home: str, trials: int, lap: int) -> None:
     study = Study(study="fake", base={"epochs": 2, "warmup_epochs": 0}, seeds=trials)
     engine = build_ray_engine(PROGRAM, shorten)
     summary = run_study(study, home=Path(home), engine=engine, observers=[alive])
-    print(json.dumps({"ended": summary.counts, "alive": alive.counts}), flush=True)
+    print(json.dumps({"ended": summary.counts, "alive": alive.counts, "said": alive.said, "left": said()}), flush=True)
 
 
 if __name__ == "__main__":

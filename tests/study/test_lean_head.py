@@ -23,7 +23,8 @@ from hssl_ray.study.ray_engine import disconnect
 def started():
     said = {pid: Path(f"/proc/{pid}/cmdline").read_bytes().split(bytes(1)) for pid in marked(os.environ[MARK])}
     programs = {Path(os.fsdecode(word)).name: pid for pid, words in said.items() for word in words}
-    return {name: programs[name] for name in programs.keys() & {"dashboard.py", "log_monitor.py", "monitor.py", "raylet"}}
+    names = {"dashboard.py", "log_monitor.py", "monitor.py", "raylet"}
+    return {name: pid for name, pid in programs.items() if name in names}
 
 head = LeanHead()
 with ray_settings.own_address(os.environ), tempfile.TemporaryDirectory(prefix="lean-") as temporary:

@@ -5,10 +5,11 @@ import os
 import pickletools
 import re
 import shutil
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 from urllib.parse import parse_qs
 
 import mlflow.pyfunc
@@ -26,7 +27,7 @@ from torch.amp import GradScaler
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.ledger import Outcome
+from hssl_ray.study.ledger import Outcome, State
 from hssl_ray.study.mlflow_store import initialise
 from hssl_ray.study.problems import StoreVersionError
 from hssl_ray.study.results import results_table
@@ -503,6 +504,25 @@ def trained(home: Path, trial: PlannedTrial, accuracies: list[float], first: int
         saved = commit(home, trial, epoch, BEST, **{"probe/top1": accuracy})
         done.append(Record(epoch, metrics, saved, attempt, 1_700_000_000.0 + epoch))
     return done
+
+
+def assert_(condition: bool) -> None:
+    assert condition
+
+
+def test_the_last_attempts_checkpoint_is_kept_though_mlflow_is_attempts_behind(
+    home: Path, client: MlflowClient
+) -> None:
+    """What the second attempt reports waits with the rest of the first, and is written with it."""
+    tracker, trial, behind = new_tracker(home), planned(), threading.Event()
+    tracker._outbox.post("a slow write", lambda: assert_(behind.wait(60)))
+    for attempt, state, reason in ((1, "killed", "interrupted: SIGTERM"), (2, "finished", "")):
+        tracker.trial_started(trial, attempt)
+        tracker.trial_reported(trial, record(attempt, attempt, saved=commit(home, trial, attempt)))
+        tracker.trial_ended(trial, Outcome(cast(State, state), reason, attempt=attempt))
+    behind.set()
+    closed(tracker)
+    assert {name: epoch for name, (epoch, *_) in models(client).items()} == {"model": "2"}
 
 
 def models(client: MlflowClient) -> dict[str, tuple[str, str, str | None]]:
