@@ -77,10 +77,10 @@ class RayEngine:
                 nodes does not share the home.
         """
         scratch = options.scratch
-        own = not os.environ.get("RAY_ADDRESS")
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
-        with self._cluster(options.home, scratch, resources) as dashboard:
+        address = os.environ.get("RAY_ADDRESS")
+        with self._cluster_at(address, options.home) if address else self._own_cluster(scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
             check_home(options.home, scratch, resources)
             if resources.workers > 1:
@@ -89,7 +89,7 @@ class RayEngine:
             tune_sweep = _load_tune()
             sweep.end_if_interrupted()
             with (
-                inherited_variables() if own else contextlib.nullcontext(),
+                contextlib.nullcontext() if address else inherited_variables(),
                 contextlib.nullcontext() if self._samples is None else exported(self._samples),
             ):
                 tune_sweep(sweep, self._program, resources, options)
@@ -103,45 +103,49 @@ class RayEngine:
             self._announce(f"http://{dashboard.result()}")
 
     @contextmanager
-    def _cluster(self, home: Path, scratch: Path, resources: Resources) -> Iterator[Future[str]]:
-        """Connected to the cluster at `RAY_ADDRESS`, else to one of its own; yields the dashboard's host and port, once
-        it answers, empty where there is none.
+    def _cluster_at(self, address: str, home: Path) -> Iterator[Future[str]]:
+        """Connected to a cluster that is there; yields its dashboard's host and port, empty where it has none."""
+        check_address(address)
+        threading.Thread(target=_load_tune, name="hssl-tune").start()
+        # Its processes do not inherit this environment.
+        variables = {name: os.environ[name] for name in (*TRIALS, *PASSED_ON) if name in os.environ}
+        variables |= {"HSSL_HOME": str(home), "RAY_ADDRESS": _resolved(address)}
+        try:
+            context = _connect(address=address, runtime_env={"env_vars": variables})
+            if context.dashboard_url:
+                check_authentication(context.dashboard_url, os.environ["RAY_AUTH_MODE"])
+            there: Future[str] = Future()
+            there.set_result(context.dashboard_url or "")
+            yield there
+        finally:
+            disconnect()
+
+    @contextmanager
+    def _own_cluster(self, scratch: Path, resources: Resources) -> Iterator[Future[str]]:
+        """Connected to a cluster of our own, which ends with the block; yields its dashboard's host and port, once it
+        answers.
         """
-        address = os.environ.get("RAY_ADDRESS")
+        temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
+        (scratch / "head").write_text(temporary)
+        enter_quickly()
+        head = LeanHead()
         with contextlib.ExitStack() as stack:
-            head = LeanHead()
             stack.callback(head.close)
+            stack.enter_context(own_address(os.environ))
+            ahead = [TUNE_LOOP, *self._program.modules] if resources.workers == 1 else []
+            stack.enter_context(preloading(os.environ, ahead))
             stack.callback(disconnect)
             stack.callback(head.settle)
-            if address:
-                check_address(address)
-                threading.Thread(target=_load_tune, name="hssl-tune").start()
-                # The processes of a cluster that is already there do not inherit this environment.
-                inherited = {name: os.environ[name] for name in (*TRIALS, *PASSED_ON) if name in os.environ}
-                inherited |= {"HSSL_HOME": str(home), "RAY_ADDRESS": _resolved(address)}
-                context = _connect(address=address, runtime_env={"env_vars": inherited})
-                if context.dashboard_url:
-                    check_authentication(context.dashboard_url, os.environ["RAY_AUTH_MODE"])
-                there: Future[str] = Future()
-                there.set_result(context.dashboard_url or "")
-                yield there
-            else:
-                temporary = tempfile.mkdtemp(prefix="hssl-ray-")  # short: sockets below it may have 107 characters
-                (scratch / "head").write_text(temporary)
-                stack.enter_context(own_address(os.environ))
-                enter_quickly()
-                ahead = [TUNE_LOOP, *self._program.modules] if resources.workers == 1 else []
-                stack.enter_context(preloading(os.environ, ahead))
-                threading.Thread(target=_load_tune, name="hssl-tune").start()
-                with head.starting():
-                    _connect(
-                        address="local",
-                        include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
-                        dashboard_host="127.0.0.1",
-                        object_store_memory=OBJECT_STORE_BYTES,
-                        _temp_dir=temporary,
-                    )
-                yield head.dashboard
+            threading.Thread(target=_load_tune, name="hssl-tune").start()
+            with head.starting():
+                _connect(
+                    address="local",
+                    include_dashboard=True,  # its State API is what nested Train needs, see `own_address`
+                    dashboard_host="127.0.0.1",
+                    object_store_memory=OBJECT_STORE_BYTES,
+                    _temp_dir=temporary,
+                )
+            yield head.dashboard
 
 
 def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions], None]:
