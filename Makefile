@@ -37,10 +37,12 @@ lint: setup
 benchmarks: setup
 	@$(BIN)/python benchmarks/all.py
 
-# docs/images from a study that is trained first where it has not been; needs Chromium, chromedriver and Prometheus.
+# docs/images from a study that is trained first where it has not been; needs Chromium, chromedriver, PostgreSQL and
+# Prometheus.
 screenshots: setup
 	@$(BIN)/hssl-ray run $(STUDY)
 	@$(BIN)/python docs/screenshots/make.py $(STUDY)
+	@$(BIN)/python docs/screenshots/make.py $(STUDY) --postgresql mlflow-experiment mlflow-compare
 	@$(BIN)/python docs/screenshots/panels.py
 
 clean:

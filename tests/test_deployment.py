@@ -4,12 +4,12 @@ Linted, checked against their schemas and against rules of our own; MLflow's ser
 """
 
 import base64
+import importlib
 import os
 import re
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -258,42 +258,11 @@ def local(command: list[str], port: int, database: int, folder: Path) -> list[st
 
 
 @pytest.fixture
-def database() -> Iterator[int]:
+def database(monkeypatch: pytest.MonkeyPatch) -> Iterator[int]:
     """A PostgreSQL of its own on loopback, with compose.yaml's user and database; yields its port."""
-    port, programs = free_port(), POSTGRES[-1]
-    with tempfile.TemporaryDirectory(prefix="hssl-postgres-") as name:
-        folder, password = Path(name), Path(name) / "password"
-        password.write_text("of-the-test")
-        as_user: list[str] = []
-        if os.getuid() == 0:  # which PostgreSQL refuses to run as
-            for path in (folder, password):
-                shutil.chown(path, "postgres", "postgres")
-            as_user = ["setpriv", "--reuid=postgres", "--regid=postgres", "--clear-groups"]
-        cluster = str(folder / "cluster")
-        made = run(
-            *as_user, str(programs / "initdb"), "--pgdata", cluster, "--username=mlflow", "--auth=scram-sha-256",
-            f"--pwfile={password}", cwd=folder,
-        )  # fmt: skip
-        assert made.returncode == 0, made.stderr
-        with (folder / "log").open("w") as log:
-            server = subprocess.Popen(
-                [*as_user, str(programs / "postgres"), "-D", cluster, "-p", str(port), "-h", "127.0.0.1", "-k", ""],
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                cwd=folder,
-            )
-        try:
-            asked = ["--host=127.0.0.1", f"--port={port}", "--username=mlflow"]
-            deadline = time.monotonic() + 60
-            while run(str(programs / "pg_isready"), *asked).returncode != 0:
-                assert server.poll() is None and time.monotonic() < deadline, (folder / "log").read_text()
-                time.sleep(0.2)
-            created = run(str(programs / "createdb"), *asked, "mlflow", env=os.environ | {"PGPASSWORD": "of-the-test"})
-            assert created.returncode == 0, created.stderr
-            yield port
-        finally:
-            server.terminate()
-            server.wait()
+    monkeypatch.syspath_prepend(str(ROOT / "docs" / "screenshots"))
+    with importlib.import_module("postgresql").postgresql() as port:
+        yield port
 
 
 def ask(url: str, **headers: str) -> int:
@@ -317,7 +286,7 @@ def test_mlflow_runs_as_compose_runs_it(services: dict[str, Any], database: int,
     auth = tmp_path / "auth.ini"
     auth.write_text((DOCKER / "mlflow_auth.ini").read_text().replace("/srv/mlflow", str(folder)))
     secrets = {
-        "PGPASSWORD": "of-the-test",
+        "PGPASSWORD": "of-this-server-alone",
         "MLFLOW_AUTH_CONFIG_PATH": str(auth),
         "MLFLOW_AUTH_ADMIN_PASSWORD": "admin-of-the-test",
         "MLFLOW_FLASK_SERVER_SECRET_KEY": "key-of-the-test",

@@ -36,7 +36,7 @@ needs_browser = pytest.mark.skipif(
 def script(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], ModuleType]]:
     monkeypatch.syspath_prepend(str(SCRIPTS))
     yield importlib.import_module
-    for name in ("browser", "make", "panels"):
+    for name in ("browser", "make", "panels", "postgresql"):
         sys.modules.pop(name, None)
 
 

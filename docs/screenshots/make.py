@@ -3,6 +3,9 @@
 STUDY has run in the home (`hssl-ray run STUDY`). An MLflow server on the home's own store and a headless Chromium are
 started on loopback and ended again. Every picture is checked for what it is there to show before it is kept. Exit code
 2 where Chromium is absent or the study has not run.
+
+With `--postgresql` MLflow's pictures are taken of a server on a PostgreSQL, both of their own, to which `hssl-ray sync`
+has sent the study; they are checked likewise, and kept under names of their own.
 """
 
 from __future__ import annotations
@@ -20,10 +23,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
+from typing import Literal
 from urllib.request import urlopen
 
 from browser import Browser, NoBrowser, browser, find, free_port
 from PIL import Image
+from postgresql import DATABASE, PASSWORD, USER, NoPostgresql, postgresql
 from rich.console import Console
 from rich.text import Text
 
@@ -139,6 +144,11 @@ def report_dark(scene: Scene) -> bytes:
     return _report(scene, 1100, 1500, dark=True)
 
 
+def report_print(scene: Scene) -> bytes:
+    """The page on paper, as far as a sheet of A4 goes."""
+    return _report(scene, 794, 1123, paper=True)
+
+
 def report_phone(scene: Scene) -> bytes:
     """The page on a phone, which it never makes scroll sideways."""
     picture = _report(scene, 390, 1500, phone=True)
@@ -147,11 +157,14 @@ def report_phone(scene: Scene) -> bytes:
     return picture
 
 
-def _report(scene: Scene, width: int, height: int, *, dark: bool = False, phone: bool = False) -> bytes:
+def _report(
+    scene: Scene, width: int, height: int, *, dark: bool = False, phone: bool = False, paper: bool = False
+) -> bytes:
     page = page_path(home(), scene.study)
     if not page.is_file():
         raise NotThere(f"{page}: no such page; run hssl-ray report {scene.path} first")
-    scene.browser.look(width, 900, scheme="dark" if dark else "light", phone=phone)
+    scheme: Literal["light", "dark"] = "dark" if dark else "light"
+    scene.browser.look(width, 900, scheme=scheme, media="print" if paper else "screen", phone=phone)
     scene.browser.open(page.as_uri())
     scene.browser.wait("document.querySelector('svg') !== null", "a figure")
     return scene.browser.picture(height=height)
@@ -179,24 +192,26 @@ PICTURES: dict[str, Callable[[Scene], bytes]] = {
     "report-page": report_page,
     "report-dark": report_dark,
     "report-phone": report_phone,
+    "report-print": report_print,
     "status-watch": status_watch,
 }
 
 
 @contextmanager
-def mlflow_server(uri: str) -> Iterator[str]:
+def mlflow_server(uri: str, *options: str) -> Iterator[str]:
     """MLflow's UI on a store, as `hssl-ray run` says to start it; yields its address."""
     if uri.startswith("http"):
         yield uri
         return
     port = free_port()
-    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1"]
+    command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", uri, "--host", "127.0.0.1", *options]
+    environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
     with tempfile.TemporaryDirectory() as folder, Path(folder, "log").open("w") as log:
         process = subprocess.Popen(  # noqa: S603
             [*command, "--port", str(port), "--workers", "1"],
             stdout=log,
             stderr=log,
-            env={**os.environ, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
+            env={**environment, "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"},
             start_new_session=True,
         )
         try:
@@ -209,6 +224,24 @@ def mlflow_server(uri: str) -> Iterator[str]:
         finally:
             os.killpg(process.pid, 15)
             process.wait(30)
+
+
+@contextmanager
+def on_postgresql(study: Path) -> Iterator[str]:
+    """MLflow's UI on a PostgreSQL that `hssl-ray sync` has sent a study to; yields its address."""
+    with postgresql() as port, tempfile.TemporaryDirectory() as artifacts:
+        store = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+        with mlflow_server(store, "--artifacts-destination", artifacts) as url:
+            done = subprocess.run(  # noqa: S603
+                [sys.executable, "-m", "hssl_ray", "sync", str(study)],
+                env={**os.environ, "MLFLOW_TRACKING_URI": url},
+                capture_output=True,
+                text=True,
+                check=False,
+            )
+            if done.returncode:
+                raise NotThere(f"sync: {done.stderr.strip() or done.stdout.strip()}")
+            yield url
 
 
 def _answers(url: str) -> bool:
@@ -236,20 +269,23 @@ def main() -> None:
     parser.add_argument("study", type=Path, help="a study file that has run in the home")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which; all if none: {', '.join(PICTURES)}")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder of the pictures")
+    parser.add_argument("--postgresql", action="store_true", help="MLflow's pictures, of a server on PostgreSQL")
     asked = parser.parse_args()
-    if unknown := set(asked.names) - PICTURES.keys():
-        parser.error(f"must be of {', '.join(PICTURES)}, got {', '.join(sorted(unknown))}")
+    possible = [name for name in PICTURES if not asked.postgresql or name.startswith("mlflow-")]
+    if unknown := set(asked.names) - set(possible):
+        parser.error(f"must be of {', '.join(possible)}, got {', '.join(sorted(unknown))}")
     try:
         find("chromium"), find("chromedriver")
-        name, uri = load_study(asked.study, large=True).study, tracking_uri(home())
-        with mlflow_server(uri) as server, browser() as tab:
+        name = load_study(asked.study, large=True).study
+        served = on_postgresql(asked.study) if asked.postgresql else mlflow_server(tracking_uri(home()))
+        with served as server, browser() as tab:
             scene = Scene(asked.study, name, server, MlflowStore(server, home()), tab)
-            for picture in asked.names or PICTURES:
+            for picture in asked.names or possible:
                 content = small(PICTURES[picture](scene))
-                target = asked.to / f"{picture}.png"
+                target = asked.to / f"{picture}{'-postgresql' if asked.postgresql else ''}.png"
                 target.write_bytes(content)
                 print(f"{target}: {len(content):,} bytes", flush=True)
-    except (NoBrowser, NotThere, StudyError) as error:
+    except (NoBrowser, NoPostgresql, NotThere, StudyError) as error:
         print(error, file=sys.stderr)
         sys.exit(2)
 

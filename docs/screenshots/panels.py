@@ -105,6 +105,8 @@ def _draw(axes: Axes, panel: Mapping[str, Any], server: str, start: float, end: 
         axes.text(0.5, 0.5, "no data", color=MUTED.light, ha="center", transform=axes.transAxes)
         axes.set(xticks=[], yticks=[])
         return
+    if query.startswith("sort_desc("):  # which Prometheus does for a moment, not for a span
+        found.sort(key=lambda one: float(one["values"][-1][1]), reverse=True)
     named = [(_legend(target.get("legendFormat", ""), one["metric"]), one) for one in found[:LINES]]
     last = [float(one["values"][-1][1]) for _, one in named]
     if panel["type"] == "timeseries":
