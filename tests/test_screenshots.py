@@ -85,7 +85,7 @@ def test_every_panel_is_drawn_with_what_prometheus_said(
 
 @pytest.mark.slow
 @needs_browser
-def test_the_page_fits_a_phone_and_follows_the_scheme(
+def test_the_page_fits_a_phone_follows_the_scheme_and_unfolds_on_paper(
     script: Callable[[str], ModuleType], make_results: MakeResults, tmp_path: Path
 ) -> None:
     arms = [
@@ -107,6 +107,15 @@ def test_the_page_fits_a_phone_and_follows_the_scheme(
             tab.open(page.as_uri())
             assert tab.run("return document.documentElement.scrollWidth") == 390
             grounds[scheme] = tab.run("return getComputedStyle(document.body).backgroundColor")
+        heights = {}
+        for media in ("screen", "print"):
+            tab.look(794, 1123, media=media)
+            tab.open(page.as_uri())
+            heights[media] = tab.run("return [...document.querySelectorAll('details')].map(one => one.clientHeight)")
+        tab.look(390, 844, phone=True)
         tab.open(wide.as_uri())
         assert tab.run("return document.documentElement.scrollWidth") > 390, "the check above can fail"
+    assert heights["print"] and all(
+        on_paper > 2 * folded for on_paper, folded in zip(heights["print"], heights["screen"], strict=True)
+    ), "nothing can be unfolded on paper"
     assert grounds == {"light": "rgb(255, 255, 255)", "dark": "rgb(20, 23, 27)"}

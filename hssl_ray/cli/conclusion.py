@@ -79,7 +79,9 @@ def _next_commands(path: Path, overrides: Sequence[str], tracker: MlflowTracker)
         commands["open the MLflow UI"] = (
             f"{program('mlflow')} server --backend-store-uri {tracker.address} --host 127.0.0.1"
         )
-    if tracker.view_url:
+    if tracker.experiment_url and tracker.view_url:
+        # By links, because MLflow 3.17 opens on its side for language models, where an experiment shows no runs.
+        commands["the answer there"] = tracker.experiment_url
         commands["charts by cell"] = tracker.view_url
     if not os.environ.get("RAY_ADDRESS"):
         commands["start a Ray with a dashboard, MLflow and Prometheus"] = f"{program('hssl-ray')} up"
