@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import socket
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +22,8 @@ from hssl_ray.trial.journal import JOURNAL, Journal, Record
 from hssl_ray.trial.pulse import Pulse
 
 Decision = Literal["continue", "stop"]
+LOOK_SECONDS = 5.0
+"""How long a shared file system may take to show one host what another one wrote."""
 
 
 @dataclass(frozen=True)
@@ -47,6 +51,8 @@ def run_attempt(
     Returns:
         How it ended. An error of the trial's own code is a failed ending; its traceback is kept in the trial's folder.
     """
+    if foreign := foreign_home(options, node):
+        return foreign
     workdir = trial_folder(options.home, config.trial_id)
     try:
         opened = Journal(workdir / JOURNAL)
@@ -85,6 +91,27 @@ def run_attempt(
                 keep_traceback(workdir, attempt, error)
             return Ending("failed", reason(cause_of(error), error))
         return Ending("finished")
+
+
+def foreign_home(options: TrialOptions, node: str) -> Ending | None:
+    """The end of an attempt on a machine whose home is another folder than the driver's, which joined after all others
+    were asked: its journal and checkpoints would lie where nobody looks.
+    """
+    if options.mark is None or _comes(options.mark):
+        return None
+    return Ending(
+        "failed", f"foreign_home: {options.home} on node {node} of {socket.gethostname()} is not the driver's folder"
+    )
+
+
+def _comes(path: Path) -> bool:
+    """Whether a file is there, or comes within the time that a shared file system may take to show it."""
+    deadline = time.monotonic() + LOOK_SECONDS
+    while not path.exists():
+        if time.monotonic() >= deadline:
+            return False
+        time.sleep(0.1)
+    return True
 
 
 def resume_point(workdir: Path, records: list[Record], latest_checkpoint: Callable[[Path], Path | None]) -> Path | None:

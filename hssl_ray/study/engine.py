@@ -65,6 +65,8 @@ class TrialOptions:
     keep: Retention = KEEP_NEWEST
     hang_seconds: float = 1800.0
     """A worker that gives no sign for so long is taken to hang; see `trial.pulse`."""
+    mark: Path | None = None
+    """A file that the driver has just made in its home; None where trials run on its machine alone."""
 
 
 class Engine(Protocol):

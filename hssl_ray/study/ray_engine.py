@@ -9,6 +9,7 @@ import contextlib
 import logging
 import os
 import re
+import secrets
 import shutil
 import signal
 import tempfile
@@ -16,6 +17,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +81,8 @@ class RayEngine:
         scratch = options.scratch
         _remove_leftovers(scratch)
         scratch.mkdir(parents=True)
+        mark = scratch / f"home-{secrets.token_hex(8)}"  # a name that no host remembers as absent
+        mark.touch()
         address = os.environ.get("RAY_ADDRESS")
         with self._cluster_at(address, options.home) if address else self._own_cluster(scratch, resources) as dashboard:
             concurrent_trials(living_nodes(), resources)
@@ -92,7 +96,7 @@ class RayEngine:
                 contextlib.nullcontext() if address else inherited_variables(),
                 contextlib.nullcontext() if self._samples is None else exported(self._samples),
             ):
-                tune_sweep(sweep, self._program, resources, options)
+                tune_sweep(sweep, self._program, resources, replace(options, mark=mark))
         _remove_leftovers(scratch)
 
     def _tell_dashboard(self, dashboard: Future[str]) -> None:

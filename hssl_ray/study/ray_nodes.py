@@ -16,14 +16,13 @@ import ray
 from ray.exceptions import RayError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
+from hssl_ray.study.attempt import LOOK_SECONDS
 from hssl_ray.study.engine import ClusterError
 from hssl_ray.study.placement import holds_a_part
 from hssl_ray.study.sections import Resources
 
 ANSWER_SECONDS = 120.0
 """A node has to start a process first."""
-LOOK_SECONDS = 5.0
-"""How long a shared file system may take to show one host what another one wrote."""
 
 
 def check_home(home: Path, scratch: Path, resources: Resources) -> None:

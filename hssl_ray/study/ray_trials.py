@@ -18,7 +18,7 @@ import ray
 from ray import tune
 from ray.util import get_node_ip_address
 
-from hssl_ray.study.attempt import Decision, Ending, run_attempt
+from hssl_ray.study.attempt import Decision, Ending, foreign_home, run_attempt
 from hssl_ray.study.engine import Report, TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, lost, reason
 from hssl_ray.study.layout import trial_folder
@@ -188,6 +188,8 @@ def _rank(loop: dict[str, Any]) -> str | None:
     start = broadcast_from_rank_zero(None)
     if start is not None:
         rank = ray.train.get_context().get_world_rank()
+        if foreign := foreign_home(options, _node()):
+            raise RankFailed(foreign.reason)
         try:
             with Pulse(workdir, loop["settings"]["attempt"], rank=rank, node=_node()) as pulse:
                 program.train(

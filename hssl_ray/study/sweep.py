@@ -58,6 +58,14 @@ class _Due:
     assignment: Assignment
 
 
+HOPELESS = {
+    "disk_full": "%s: the disk is full; no more trials are started. Free some space and run the study again (%s)",
+    "foreign_home": "%s: not shared by all nodes; no more trials are started. Let that node mount it, or leave, and run"
+    " the study again (%s)",
+}
+"""Causes after which every other trial would train to no avail, and what is said once: the home, and the reason."""
+
+
 class Search(Protocol):
     """Trials that are suggested one after the other instead of planned ahead; see `sampled.SampledTrials`."""
 
@@ -117,7 +125,7 @@ class Sweep:
         self._running: dict[str, _Running] = {}
         self._settled: set[str] = set()
         self._interruptible = False
-        self._disk_full = False
+        self._hopeless = False
         self._since = clock()
         self._summary: Summary | None = None
         self._ahead: Assignment | Wait | None = None
@@ -133,7 +141,7 @@ class Sweep:
         ahead, self._ahead = self._ahead, None
         if ahead is not None and self.interrupted is None:
             return ahead
-        while self.interrupted is None and not self._disk_full:
+        while self.interrupted is None and not self._hopeless:
             if self._again:
                 return self._hand(self._again.popleft())
             if (due := self._take_due()) is not None:
@@ -259,12 +267,9 @@ class Sweep:
         self._ledger.ended(trial_id, outcome)
         self._observers.trial_ended(trial, outcome)
         wait = seconds_to_retry(self._resilience, outcome, self._retried[trial_id])
-        if outcome.cause == "disk_full" and wait is None and not self._disk_full:
-            self._disk_full = True  # every other trial would train an epoch, to no avail
-            log.error(
-                "%s: the disk is full; no more trials are started. Free some space and run the study again",
-                self._ledger.home,
-            )
+        if outcome.cause in HOPELESS and wait is None and not self._hopeless:
+            self._hopeless = True
+            log.error(HOPELESS[outcome.cause], self._ledger.home, outcome.reason)
         if wait is None:
             self._close(trial_id, outcome)
         else:

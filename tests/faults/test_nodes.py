@@ -161,3 +161,31 @@ def test_a_node_that_does_not_share_the_home_is_refused_before_the_first_trial(h
     assert f"{node.id[:8]}: another folder (seen-" in output and "No such file or directory" in output
     assert not (driver.home / "trials").exists()
     assert len(driver.history().planned) == 4 and not driver.history().attempts
+
+
+@may_mount
+def test_a_node_that_joins_with_a_home_of_its_own_trains_nothing(head: Head, tmp_path: Path) -> None:
+    """No trial is finished whose journal the driver's home lacks; without the node the study goes on and is whole."""
+    asked: dict[str, Any] = {"seeds": 8, "epochs": 6}
+    trials = [one.trial_id for one in study(**asked).planned()]
+    driver = Driver(tmp_path / "home", head.environment)
+    driver.home.mkdir()
+    process = driver.start(**asked)
+    wait_until(
+        lambda: process.poll() is not None or any(epochs_trained(driver.home, one) for one in trials), 200, "one trains"
+    )
+    with joined(head, cpus=2, hidden=driver.home) as node:
+        output, _ = process.communicate(timeout=400)
+    assert f"{driver.home}: not shared by all nodes; no more trials are started" in output
+    assert f"(foreign_home: {driver.home} on node {node.id} of " in output
+    outcomes = driver.history().outcomes
+    refused = [one for one, outcome in outcomes.items() if outcome.cause == "foreign_home"]
+    finished = [one for one, outcome in outcomes.items() if outcome.state == "finished"]
+    assert refused and len(refused) <= 2 and len(finished) < 8
+    for one in finished:
+        assert [record.epoch for record in read_records(trial_folder(driver.home, one) / JOURNAL)] == list(range(1, 7))
+
+    again = driver.start(**asked)
+    output, _ = again.communicate(timeout=400)
+    assert json.loads(output.strip().splitlines()[-1]) == {"finished": 8}, output
+    assert all(epochs_trained(driver.home, one) == list(range(1, 7)) for one in refused)
