@@ -22,7 +22,7 @@ from hssl_ray.study.engine import NoObserver, Observer, Report, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.metrics import EPOCH_METRICS, FINAL_METRICS
-from hssl_ray.study.ray_settings import build_ray_engine
+from hssl_ray.study.ray.settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study, load_study
 from hssl_ray.trial.config import TrialConfig
@@ -139,8 +139,8 @@ def drive(home: Path, study: Study, *, tracking: bool, engine: str) -> dict[str,
     tracker = None
     if tracking:
         # Imported here: MLflow is not part of the driver that is measured without it.
-        from hssl_ray.study.mlflow_store import initialise
-        from hssl_ray.study.tracked import tracking_uri
+        from hssl_ray.study.tracker.mlflow_store import initialise
+        from hssl_ray.study.tracker.tracked import tracking_uri
         from hssl_ray.study.tracking import MlflowTracker
 
         initialise(tracking_uri(home), home)

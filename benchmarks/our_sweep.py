@@ -17,10 +17,10 @@ import no_op_program
 
 from hssl_ray.study.engine import NoObserver
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.ray_settings import build_ray_engine
+from hssl_ray.study.ray.settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
-from hssl_ray.study.tracked import tracking_uri
+from hssl_ray.study.tracker.tracked import tracking_uri
 from hssl_ray.study.tracking import MlflowTracker
 
 

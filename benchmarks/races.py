@@ -14,8 +14,8 @@ from unittest.mock import patch
 
 import numpy as np
 
-from hssl_ray.study import looks
-from hssl_ray.study.sections import Race
+from hssl_ray.study.file.sections import Race
+from hssl_ray.study.search import looks
 from hssl_ray.study.statistics import paired_difference
 
 RACE = Race(start=3, at_most=12)

@@ -31,7 +31,7 @@ from stock_recipe import StockTrial, log_metrics, stock_loader
 from hssl_ray.data.store import open_dataset
 from hssl_ray.data.subset import balanced_subset
 from hssl_ray.method.networks import build_network
-from hssl_ray.study.ray_settings import TRIALS
+from hssl_ray.study.ray.settings import TRIALS
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data
 from hssl_ray.trial.journal import Journal, Record

@@ -20,7 +20,7 @@ from typing import Any
 import optuna
 from figures import Figure, show
 
-from hssl_ray.study.search import Past, Sampler, Suggestion
+from hssl_ray.study.search.search import Past, Sampler, Suggestion
 from hssl_ray.study.spec import Study
 
 HISTORIES = (100, 1_000, 3_000)

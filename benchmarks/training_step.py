@@ -20,7 +20,7 @@ from pathlib import Path
 import torch
 
 from hssl_ray.method.networks import build_network
-from hssl_ray.study.ray_settings import TRIALS
+from hssl_ray.study.ray.settings import TRIALS
 from hssl_ray.study.spec import load_study
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import open_trial_data, training_batches

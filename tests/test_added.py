@@ -10,7 +10,7 @@ import pytest
 from hssl_ray.added import added_names, declared
 from hssl_ray.data.catalog import ADDED, CATALOG
 from hssl_ray.data.published import PUBLISHED
-from hssl_ray.study.problems import StudyError
+from hssl_ray.study.file.problems import StudyError
 from hssl_ray.study.spec import load_study
 from tests.documents import ROOT, Reader, blocks
 

@@ -36,12 +36,12 @@ from hssl_ray.cli.pages import page_path
 from hssl_ray.cli.watch import view, watched
 from hssl_ray.data.home import home
 from hssl_ray.report.watched import Commands
-from hssl_ray.study.mlflow_store import MlflowStore
-from hssl_ray.study.problems import StudyError
-from hssl_ray.study.shared_view import comparison_link, experiment_link
+from hssl_ray.study.file.problems import StudyError
 from hssl_ray.study.spec import load_study
-from hssl_ray.study.study_writer import CELLS_VIEW, SEEDS_VIEW
-from hssl_ray.study.tracked import tracking_uri
+from hssl_ray.study.tracker.mlflow_store import MlflowStore
+from hssl_ray.study.tracker.shared_view import comparison_link, experiment_link
+from hssl_ray.study.tracker.study_writer import CELLS_VIEW, SEEDS_VIEW
+from hssl_ray.study.tracker.tracked import tracking_uri
 
 IMAGES = Path(__file__).parents[1] / "images"
 LARGEST = 200_000  # bytes of a picture

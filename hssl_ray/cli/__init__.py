@@ -25,7 +25,7 @@ from hssl_ray.cli.status import status
 from hssl_ray.cli.submit import submit
 from hssl_ray.cli.sync import sync
 from hssl_ray.cli.up import down, up
-from hssl_ray.study.garbage import collect_seldom
+from hssl_ray.study.ray.garbage import collect_seldom
 
 app = typer.Typer(
     name="hssl-ray",

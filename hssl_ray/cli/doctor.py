@@ -30,7 +30,7 @@ def doctor(json: JSON = False) -> None:
     from hssl_ray.machine.hardware import hardware
     from hssl_ray.machine.software import software
     from hssl_ray.machine.storage import storage
-    from hssl_ray.study.tracked import tracking_uri
+    from hssl_ray.study.tracker.tracked import tracking_uri
 
     root, to = home(), console()
     use_services(os.environ, root, strict=False)

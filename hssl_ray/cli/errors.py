@@ -7,8 +7,7 @@ from hssl_ray.data.errors import DataError
 from hssl_ray.machine.problems import ServiceError
 from hssl_ray.report.paper.readings import TableError
 from hssl_ray.study.engine import ClusterError
-from hssl_ray.study.lease import StudyLocked
-from hssl_ray.study.problems import (
+from hssl_ray.study.file.problems import (
     MirrorConflict,
     MirrorUnavailable,
     SamplerUnavailable,
@@ -17,6 +16,7 @@ from hssl_ray.study.problems import (
     StudyError,
     WarmStartError,
 )
+from hssl_ray.study.lease import StudyLocked
 from hssl_ray.study.reserve import DiskFull, NoRoom
 from hssl_ray.trial.durable import NewerFormat, NoLocks
 

@@ -20,7 +20,7 @@ from hssl_ray.report.paper.sheet import Sheet, figure_sheet, table_sheet
 from hssl_ray.report.paper.tables import paper_table
 from hssl_ray.report.paper.where import read_where
 from hssl_ray.study.redaction import redact
-from hssl_ray.study.tracked import tracking_uri
+from hssl_ray.study.tracker.tracked import tracking_uri
 from hssl_ray.study.tracking import StoredTrials, read_store
 
 SUFFIXES = {".md": "md", ".csv": "csv", ".tex": "latex", ".html": "html", ".json": "json"}

@@ -52,8 +52,8 @@ def plan(
     Exit codes: 0 the study is valid, 2 it is not; then every mistake is one line `file:line:column: key: rule, value`.
     """
     # Imported here so that other commands and `--help` need no models.
+    from hssl_ray.study.file.problems import StudyError
     from hssl_ray.study.forecast import DEFAULT_SD, DEFAULT_THROUGHPUT, forecast
-    from hssl_ray.study.problems import StudyError
     from hssl_ray.study.spec import load_study
 
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from hssl_ray.cli.programs import again
 from hssl_ray.cli.readers import leading_comment
-from hssl_ray.study.tracked import Provenance
+from hssl_ray.study.tracker.tracked import Provenance
 
 GIT_COMMIT = "hssl.git_commit"
 """Among a job's facts."""

@@ -25,10 +25,10 @@ def reconcile(study: STUDY = None, overrides: SET = None, json: JSON = False) ->
     # Imported here: MLflow takes two seconds.
     from hssl_ray.data.home import home
     from hssl_ray.machine.adoption import STORE, use_services
-    from hssl_ray.study.mlflow_store import MlflowStore
-    from hssl_ray.study.reconcile import reconcile as reconciled
     from hssl_ray.study.spec import load_study
-    from hssl_ray.study.tracked import tracking_uri
+    from hssl_ray.study.tracker.mlflow_store import MlflowStore
+    from hssl_ray.study.tracker.reconcile import reconcile as reconciled
+    from hssl_ray.study.tracker.tracked import tracking_uri
 
     use_services(os.environ, home(), STORE)
     name = None if study is None else load_study(study, overrides or (), large=True).study

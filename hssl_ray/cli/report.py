@@ -106,7 +106,7 @@ def report(
     """
     # Imported here so that other commands start without matplotlib, and those on files without MLflow.
     from hssl_ray.data.home import home
-    from hssl_ray.study.yaml_source import STUDY_SUFFIXES
+    from hssl_ray.study.file.yaml_source import STUDY_SUFFIXES
 
     paper_options = {
         "--study": studies,
@@ -133,8 +133,8 @@ def report(
         typer.echo(said, nl=not said.endswith("\n"))
         return
     if not target.endswith(STUDY_SUFFIXES):
-        from hssl_ray.study.problems import did_you_mean, shown
-        from hssl_ray.study.yaml_source import nearby
+        from hssl_ray.study.file.problems import did_you_mean, shown
+        from hssl_ray.study.file.yaml_source import nearby
 
         near = nearby(Path(target)) or did_you_mean(target, TARGETS)
         raise typer.BadParameter(f"must be a .yaml file, table1, table2 or figure3, got {shown(target)}{near}")

@@ -71,9 +71,9 @@ def run(study: STUDY, overrides: SET = None, engine: ENGINE = EngineName.RAY, ye
     from hssl_ray.study.inline_engine import InlineEngine
     from hssl_ray.study.live import Live
     from hssl_ray.study.program import PROGRAM
-    from hssl_ray.study.ray_settings import build_ray_engine
+    from hssl_ray.study.ray.settings import build_ray_engine
     from hssl_ray.study.run import run_study
-    from hssl_ray.study.tracked import tracking_uri
+    from hssl_ray.study.tracker.tracked import tracking_uri
     from hssl_ray.study.tracking import INTERRUPTED_SECONDS, PATIENCE_SECONDS, MlflowTracker
 
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s")
@@ -150,14 +150,14 @@ def _check_store(uri: str, home: Path) -> None:
     """Refuse another version's database before the first trial; one that does not answer is told and not waited for.
 
     Raises:
-        StoreVersionError: see `mlflow_store.initialise`.
+        StoreVersionError: see `tracker.mlflow_store.initialise`.
     """
-    from hssl_ray.study.problems import StoreUnavailable
-    from hssl_ray.study.store_schema import is_known
+    from hssl_ray.study.file.problems import StoreUnavailable
+    from hssl_ray.study.tracker.store_schema import is_known
 
     if is_known(uri):
         return
-    from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds to import
+    from hssl_ray.study.tracker.mlflow_store import initialise  # MLflow takes two seconds to import
 
     try:
         initialise(uri, home)

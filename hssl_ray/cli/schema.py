@@ -17,6 +17,6 @@ def schema(markdown: MARKDOWN = False) -> None:
     `# yaml-language-server: $schema=schema.json`.
     """
     # Imported here so that other commands and `--help` need no models.
-    from hssl_ray.study.schema import study_keys, study_schema
+    from hssl_ray.study.file.schema import study_keys, study_schema
 
     typer.echo(study_keys() if markdown else json.dumps(study_schema(), indent=2), nl=not markdown)

@@ -57,8 +57,8 @@ def submit(
     from hssl_ray.cli.programs import program
     from hssl_ray.data.home import home
     from hssl_ray.machine.adoption import use_services
-    from hssl_ray.study.job_package import pack
-    from hssl_ray.study.ray_settings import open_jobs
+    from hssl_ray.study.ray.job_package import pack
+    from hssl_ray.study.ray.settings import open_jobs
     from hssl_ray.study.spec import load_study
 
     loaded = load_study(study, overrides or (), large=yes)
@@ -69,7 +69,7 @@ def submit(
     jobs = open_jobs(address)
     job_id = jobs.running(loaded.study)
     if job_id is None:
-        from hssl_ray.study.ray_jobs import StudyJob
+        from hssl_ray.study.ray.jobs import StudyJob
 
         with tempfile.TemporaryDirectory(prefix="hssl-job-") as folder:
             file = pack(study, Path(folder))

@@ -17,7 +17,7 @@ from hssl_ray.cli.compare import SET
 if TYPE_CHECKING:
     from hssl_ray.study.ledger import History
     from hssl_ray.study.spec import Study
-    from hssl_ray.study.tracked import Provenance
+    from hssl_ray.study.tracker.tracked import Provenance
     from hssl_ray.study.tracking import MlflowTracker
 
 STUDY = Annotated[Path | None, typer.Argument(metavar="STUDY", help="Study file.")]
@@ -42,7 +42,7 @@ def sync(study: STUDY = None, every: EVERY = False, overrides: SET = None) -> No
     from hssl_ray.study.ledger import running_driver
     from hssl_ray.study.run import studies_run
     from hssl_ray.study.spec import load_study
-    from hssl_ray.study.tracked import Provenance
+    from hssl_ray.study.tracker.tracked import Provenance
 
     root, lacking = home(), 0
     use_services(os.environ, root, STORE)
@@ -70,7 +70,7 @@ def _send(name: str, root: Path, origin: Provenance) -> int:
     from hssl_ray.study.ledger import read_history
     from hssl_ray.study.results import table_of
     from hssl_ray.study.run import begun
-    from hssl_ray.study.tracked import tracking_uri
+    from hssl_ray.study.tracker.tracked import tracking_uri
     from hssl_ray.study.tracking import PATIENCE_SECONDS, MlflowTracker
 
     history = read_history(root, name)

@@ -68,7 +68,9 @@ def down() -> None:
 
 
 def _make_store(uri: str, home: Path) -> None:
-    from hssl_ray.study.mlflow_store import initialise  # MLflow takes two seconds, which only a first start needs
+    from hssl_ray.study.tracker.mlflow_store import (
+        initialise,  # MLflow takes two seconds, which only a first start needs
+    )
 
     initialise(uri, home)
 

@@ -11,11 +11,11 @@ from hssl_ray.machine.ports import is_free
 from hssl_ray.machine.record import read
 from hssl_ray.machine.services import answers, takes_jobs
 from hssl_ray.study.engine import ClusterError
-from hssl_ray.study.problems import StoreUnavailable
-from hssl_ray.study.ray_settings import check_address
+from hssl_ray.study.file.problems import StoreUnavailable
+from hssl_ray.study.ray.settings import check_address
 from hssl_ray.study.redaction import HIDDEN, is_secret, redact
-from hssl_ray.study.store_schema import sqlite_file
-from hssl_ray.study.tracked import is_server
+from hssl_ray.study.tracker.store_schema import sqlite_file
+from hssl_ray.study.tracker.tracked import is_server
 
 USUAL_PORTS = {6379: "Ray", 8265: "Ray's dashboard", 5000: "MLflow", 9090: "Prometheus"}
 KNOWN = ("HSSL_HOME", "HSSL_MIRROR", "HSSL_NATIVE", "HSSL_SERVICE_MARK")
@@ -77,7 +77,7 @@ def ray(environment: Mapping[str, str]) -> Finding:
 
 def mlflow(home: Path, uri: str) -> Finding:
     """Whether the tracking store answers, and whether its schema is the installed MLflow's."""
-    from hssl_ray.study.mlflow_store import schema  # MLflow takes two seconds to import
+    from hssl_ray.study.tracker.mlflow_store import schema  # MLflow takes two seconds to import
 
     shown, mend = (
         redact(uri),

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from hssl_ray.machine.findings import Finding, at_least, gib, problem, warning, well
-from hssl_ray.study.ray_settings import OBJECT_STORE_BYTES
+from hssl_ray.study.ray.settings import OBJECT_STORE_BYTES
 
 MANY_FILES, FEW_FILES = 4096, 1024
 LONGEST_SOCKET = 107

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import hssl_ray
 from hssl_ray.machine.ports import LOOPBACK, is_free
-from hssl_ray.study.ray_settings import EVERYWHERE, LOCAL, OBJECT_STORE_BYTES
+from hssl_ray.study.ray.settings import EVERYWHERE, LOCAL, OBJECT_STORE_BYTES
 
 RAY, MLFLOW, PROMETHEUS = "Ray", "MLflow", "Prometheus"
 RULES = Path(hssl_ray.__file__).parents[1] / "dashboards" / "prometheus" / "rules.yml"
@@ -71,7 +71,7 @@ def ray_head(
     clients, agent, metrics = others
     url = f"http://{LOOPBACK}:{dashboard}"
     command = [
-        *(sys.executable, "-m", "hssl_ray.study.ray_start", "--head", "--block"),
+        *(sys.executable, "-m", "hssl_ray.study.ray.start", "--head", "--block"),
         f"--node-ip-address={LOOPBACK}",
         f"--port={port}",
         f"--dashboard-host={LOOPBACK}",

@@ -13,8 +13,8 @@ from hssl_ray.report.comparison import Answer, Cell, Comparison, Gap, Look, Pair
 from hssl_ray.report.paper.printed import paper_cell
 from hssl_ray.report.paper.readings import concerns
 from hssl_ray.report.power import seeds_needed
-from hssl_ray.study.looks import look_confidence
 from hssl_ray.study.metrics import TABLES
+from hssl_ray.study.search.looks import look_confidence
 from hssl_ray.study.statistics import (
     Difference,
     holm,

@@ -10,7 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from hssl_ray.report.paper.printed import PaperCell
-from hssl_ray.study.sections import Race
+from hssl_ray.study.file.sections import Race
 from hssl_ray.study.statistics import Design, Difference, Interval, Summary, Verdict
 
 SCHEMA = "hssl-ray/comparison/1"  # raised when a field of the JSON is renamed, removed or changes its meaning

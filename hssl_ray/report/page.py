@@ -28,7 +28,7 @@ from hssl_ray.report.sweep_figure import sweep_figure
 from hssl_ray.report.sweeps import sweeps, trend_table
 from hssl_ray.report.text_table import NOTHING, TextTable
 from hssl_ray.report.wording import Scale
-from hssl_ray.study.sections import Search
+from hssl_ray.study.file.sections import Search
 from hssl_ray.trial.config import TrialConfig
 
 DRAWN = 8  # pairs with figures of their own; the tables and the first figure have all

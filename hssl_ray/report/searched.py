@@ -13,10 +13,10 @@ import pyarrow as pa
 from hssl_ray.report.comparison import Comparison
 from hssl_ray.report.text_table import NOTHING, TextTable
 from hssl_ray.report.wording import Scale, method_name
-from hssl_ray.study.sections import Search
+from hssl_ray.study.file.sections import Search
 
 if TYPE_CHECKING:
-    from hssl_ray.study.importance import Importance
+    from hssl_ray.study.search.importance import Importance
 
 FEWEST = 4  # suggestions; of fewer no share of a variance can be told
 
@@ -45,7 +45,7 @@ def searched(comparison: Comparison, results: pa.Table, search: Search) -> list[
     Args:
         results: one row per trial, of which the comparison was made.
     """
-    from hssl_ray.study.importance import importance  # Optuna takes a second, which only a search needs
+    from hssl_ray.study.search.importance import importance  # Optuna takes a second, which only a search needs
 
     rows = results.to_pylist()
     found, seen = [], set()

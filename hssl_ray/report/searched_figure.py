@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from hssl_ray.report.drawing import GRID, INK, METHODS, MUTED, Drawing, Paint, canvas, file_name
 from hssl_ray.report.searched import Searched
 from hssl_ray.report.wording import Scale, method_name
-from hssl_ray.study.sections import Range, Search
+from hssl_ray.study.file.sections import Range, Search
 
 BEST = 0.2
 """The share of suggestions that is drawn in colour."""

@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
+from hssl_ray.study.file.sections import Resources
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.sections import Resources
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, Retention
 from hssl_ray.trial.config import TrialConfig

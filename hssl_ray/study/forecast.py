@@ -11,10 +11,10 @@ from pydantic import ValidationError
 
 from hssl_ray.method.criterion_spec import contrastive
 from hssl_ray.study.even_grids import expected_error
-from hssl_ray.study.looks import look_confidence
+from hssl_ray.study.file.sections import Range, missing_package
 from hssl_ray.study.metrics import LESS_IS_BETTER
 from hssl_ray.study.power import detectable_difference, equivalence_power, provable_margin, seeds_for_margin
-from hssl_ray.study.sections import Range, missing_package
+from hssl_ray.study.search.looks import look_confidence
 from hssl_ray.study.spec import Cell, Study
 from hssl_ray.trial.config import TrialConfig
 

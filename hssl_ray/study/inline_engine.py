@@ -6,7 +6,7 @@ import time
 
 from hssl_ray.study.attempt import Decision, run_attempt
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
-from hssl_ray.study.sections import Resources
+from hssl_ray.study.file.sections import Resources
 from hssl_ray.study.sweep import Sweep, Wait
 from hssl_ray.trial.journal import Record
 

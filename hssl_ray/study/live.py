@@ -12,11 +12,11 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from hssl_ray.study.early_stop import rung_epochs
 from hssl_ray.study.engine import Summary
+from hssl_ray.study.file.sections import EarlyStop
 from hssl_ray.study.ledger import Outcome, State
 from hssl_ray.study.metrics import LESS_IS_BETTER
-from hssl_ray.study.sections import EarlyStop
+from hssl_ray.study.search.early_stop import rung_epochs
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.journal import Record
 

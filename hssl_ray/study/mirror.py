@@ -19,7 +19,7 @@ from typing import Any
 from pyarrow import ArrowException
 from pyarrow.fs import FileSelector, FileSystem
 
-from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
+from hssl_ray.study.file.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.redaction import redact
 from hssl_ray.trial.durable import check_format, decode, encode
 

@@ -21,10 +21,10 @@ from typing import Any
 from pyarrow import ArrowException
 
 from hssl_ray.study.engine import NoObserver, Summary
+from hssl_ray.study.file.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER, OUTCOME, Outcome, running_driver
 from hssl_ray.study.mirror import Index, Mirror, Stored, content_of
-from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.redaction import redact
 from hssl_ray.study.spec import PlannedTrial
 from hssl_ray.trial.checkpoint_files import FILES, MANIFEST, committed

@@ -1,6 +1,6 @@
 """The engine on Ray: Tune schedules the trials that a sweep hands out, on one machine or on a cluster.
 
-Made by `ray_settings.build_ray_engine`, which sets Ray's environment before this module is imported.
+Made by `ray.settings.build_ray_engine`, which sets Ray's environment before this module is imported.
 """
 
 from __future__ import annotations
@@ -25,15 +25,16 @@ import ray
 from ray.exceptions import AuthenticationError
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
-from hssl_ray.study.garbage import uncollected
-from hssl_ray.study.lean_head import LeanHead
-from hssl_ray.study.lean_workers import enter_quickly, inherited_variables
+from hssl_ray.study.file.sections import Resources
 from hssl_ray.study.live import Sample
-from hssl_ray.study.placement import concurrent_trials
-from hssl_ray.study.ray_machines import living_nodes
-from hssl_ray.study.ray_metrics import exported
-from hssl_ray.study.ray_nodes import check_home
-from hssl_ray.study.ray_settings import (
+from hssl_ray.study.ray.garbage import uncollected
+from hssl_ray.study.ray.lean_head import LeanHead
+from hssl_ray.study.ray.lean_workers import enter_quickly, inherited_variables
+from hssl_ray.study.ray.machines import living_nodes
+from hssl_ray.study.ray.metrics import exported
+from hssl_ray.study.ray.nodes import check_home
+from hssl_ray.study.ray.placement import concurrent_trials
+from hssl_ray.study.ray.settings import (
     OBJECT_STORE_BYTES,
     PASSED_ON,
     TRIALS,
@@ -42,12 +43,11 @@ from hssl_ray.study.ray_settings import (
     own_address,
     preloading,
 )
-from hssl_ray.study.sections import Resources
 from hssl_ray.study.sweep import Sweep
 
 log = logging.getLogger(__name__)
 
-TUNE_LOOP = "hssl_ray.study.tune_loop"
+TUNE_LOOP = "hssl_ray.study.ray.tune_loop"
 _TEMPORARY = re.compile(r"hssl-ray-\w{8}")
 TOO_SLOW = "timed out during startup"  # what Ray says when its head takes more than 30 seconds
 
@@ -154,7 +154,7 @@ class RayEngine:
 
 def _load_tune() -> Callable[[Sweep, TrialProgram, Resources, TrialOptions], None]:
     # Here, because Tune takes as long to import as a head to start: a thread does the one while the other happens.
-    from hssl_ray.study.tune_loop import tune_sweep
+    from hssl_ray.study.ray.tune_loop import tune_sweep
 
     return tune_sweep
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from hssl_ray.study.file.sections import Resilience
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.sections import Resilience
 
 LOST: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted", "hung"})
 """Causes that are no shortage: a first retry need not wait for anything to pass."""

@@ -11,15 +11,15 @@ from operator import itemgetter
 from pathlib import Path
 from types import FrameType
 
-from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Engine, Observer, Observers, Summary, TrialOptions
+from hssl_ray.study.file.sections import Range
 from hssl_ray.study.forecast import checkpoint_bytes
 from hssl_ray.study.layout import study_folder, trial_folder
 from hssl_ray.study.ledger import LEDGER, History, Ledger, Outcome
 from hssl_ray.study.reserve import check_room
-from hssl_ray.study.sections import Range
+from hssl_ray.study.search.early_stop import Asha
+from hssl_ray.study.search.spending import Spending
 from hssl_ray.study.spec import Cell, PlannedTrial, Study
-from hssl_ray.study.spending import Spending
 from hssl_ray.study.sweep import Interrupted, Search, Sweep
 from hssl_ray.trial.checkpoint_files import check_formats, size_of
 from hssl_ray.trial.config import TrialConfig
@@ -98,11 +98,11 @@ def run_study(
 def _search_digests(study: Study) -> list[str]:
     """The identities of what a study suggests beside the trials planned ahead."""
     if study.search is not None:
-        from hssl_ray.study.sampled import search_digest
+        from hssl_ray.study.search.sampled import search_digest
 
         return [search_digest(study, cell) for cell in study.cells()]
     if study.race is not None:
-        from hssl_ray.study.looks import race_digest
+        from hssl_ray.study.search.looks import race_digest
 
         return [race_digest(pair) for pair in study.pairs]
     return []
@@ -112,12 +112,12 @@ def _search_digests(study: Study) -> list[str]:
 def _search(study: Study, ledger: Ledger) -> Iterator[Search | None]:
     """What suggests trials beside those planned ahead."""
     if study.search is not None:
-        from hssl_ray.study.sampled import SampledTrials
+        from hssl_ray.study.search.sampled import SampledTrials
 
         with closing(SampledTrials(study, ledger)) as search:
             yield search
     elif study.race is not None:
-        from hssl_ray.study.race import SeedRace
+        from hssl_ray.study.search.race import SeedRace
 
         yield SeedRace(study, ledger)
     else:

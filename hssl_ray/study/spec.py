@@ -15,11 +15,11 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, model_validator
 from pydantic_core import PydanticCustomError
 
-from hssl_ray.study.layers import read_layers
-from hssl_ray.study.messages import as_problem, faults
-from hssl_ray.study.problems import StudyError
-from hssl_ray.study.rules import FREE_TRIALS, MOST_TRIALS, study_faults
-from hssl_ray.study.sections import (
+from hssl_ray.study.file.layers import read_layers
+from hssl_ray.study.file.messages import as_problem, faults
+from hssl_ray.study.file.problems import StudyError
+from hssl_ray.study.file.rules import FREE_TRIALS, MOST_TRIALS, study_faults
+from hssl_ray.study.file.sections import (
     FIELDS,
     STRICT,
     STUDY_NAME,
@@ -36,7 +36,7 @@ from hssl_ray.study.sections import (
     Seeds,
     Settings,
 )
-from hssl_ray.study.yaml_source import Loc
+from hssl_ray.study.file.yaml_source import Loc
 from hssl_ray.trial.config import TrialConfig
 
 

@@ -8,7 +8,7 @@ import time
 import torch
 
 from hssl_ray.method.networks import Network, build_network
-from hssl_ray.study.sections import Resources
+from hssl_ray.study.file.sections import Resources
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.precision import autocast
 

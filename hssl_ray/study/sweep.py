@@ -15,14 +15,14 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from hssl_ray.study.attempt import Decision, Ending
-from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Observers, Summary
+from hssl_ray.study.file.sections import Resilience
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, shared_outcome
 from hssl_ray.study.retries import NO_RETRIES, seconds_to_retry
-from hssl_ray.study.sections import Resilience
+from hssl_ray.study.search.early_stop import Asha
+from hssl_ray.study.search.spending import Spending
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.spending import Spending
 from hssl_ray.trial.journal import JOURNAL, Record, last_metrics, read_records
 
 log = logging.getLogger(__name__)

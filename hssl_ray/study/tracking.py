@@ -16,11 +16,11 @@ import pyarrow as pa
 
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.outbox import Outbox
 from hssl_ray.study.redaction import redact
-from hssl_ray.study.shared_view import experiment_link
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.study_writer import (
+from hssl_ray.study.tracker.outbox import Outbox
+from hssl_ray.study.tracker.shared_view import experiment_link
+from hssl_ray.study.tracker.study_writer import (
     CELLS_VIEW,
     KEPT,
     SEEDS_VIEW,
@@ -30,11 +30,11 @@ from hssl_ray.study.study_writer import (
     Tracked,
     trial_runs,
 )
-from hssl_ray.study.tracked import Provenance, cell_facts, is_server, is_trial, runs_table, studies_of
+from hssl_ray.study.tracker.tracked import Provenance, cell_facts, is_server, is_trial, runs_table, studies_of
 from hssl_ray.trial.journal import Record
 
 if TYPE_CHECKING:
-    from hssl_ray.study.mlflow_store import MlflowStore
+    from hssl_ray.study.tracker.mlflow_store import MlflowStore
 
 CLOSE_SECONDS = 30.0
 PATIENCE_SECONDS = 30.0
@@ -222,7 +222,7 @@ class MlflowTracker:
 
 def _open_store(uri: str, home: Path) -> MlflowStore:
     # Here, because MLflow takes two seconds to import: for a study, the outbox's thread waits for it.
-    from hssl_ray.study.mlflow_store import MlflowStore
+    from hssl_ray.study.tracker.mlflow_store import MlflowStore
 
     return MlflowStore(uri, home)
 

@@ -9,7 +9,8 @@ import sys
 def give_back_freed() -> None:
     """Return freed pages to the system, where the C library can (glibc).
 
-    A trial's processes keep what they free, so that the next step need not page it in again (`ray_settings.TRIALS`).
+    A trial's processes keep what they free, so that the next step need not page it in again (`TRIALS` in
+    `study.ray.settings`).
     Between two kinds of work that is a loss: holes that feature maps leave do not fit what the probes hold.
     """
     if not sys.platform.startswith("linux"):

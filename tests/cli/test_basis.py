@@ -12,7 +12,7 @@ import pytest
 from typer.testing import CliRunner
 
 from hssl_ray.cli.basis import app
-from hssl_ray.study.problems import StudyError
+from hssl_ray.study.file.problems import StudyError
 
 SCALE = """
 study: bases

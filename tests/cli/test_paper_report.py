@@ -16,12 +16,12 @@ from hssl_ray.cli.errors import exit_code
 from hssl_ray.cli.report import report
 from hssl_ray.data.home import home
 from hssl_ray.report.paper.readings import TableError
+from hssl_ray.study.file.problems import StoreUnavailable, StudyError
+from hssl_ray.study.file.sections import Checkpoints
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.problems import StoreUnavailable, StudyError
 from hssl_ray.study.results import results_schema
-from hssl_ray.study.sections import Checkpoints
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.tracked import tracking_uri
+from hssl_ray.study.tracker.tracked import tracking_uri
 from hssl_ray.study.tracking import MlflowTracker, read_store
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from hssl_ray.cli.plan import plan
 from hssl_ray.cli.schema import schema
-from hssl_ray.study.schema import study_keys, study_schema
+from hssl_ray.study.file.schema import study_keys, study_schema
 from hssl_ray.study.spec import load_study
 
 GOOD = "study: quick\nbase: {epochs: 5, warmup_epochs: 1, batch_size: 250}\ngrid: {method: [a_ssl, h_ssl]}\nseeds: 3\n"

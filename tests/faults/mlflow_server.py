@@ -17,7 +17,7 @@ from urllib.request import urlopen
 
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.spec import PlannedTrial
-from hssl_ray.study.tracked import points
+from hssl_ray.study.tracker.tracked import points
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.ports import free_port
 

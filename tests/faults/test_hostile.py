@@ -13,7 +13,7 @@ import pytest
 
 from tests.faults.hostile_payloads import HOSTILE_ARGUMENTS, HOSTILE_FILES, HOSTILE_OVERRIDES, prepare_ground
 from tests.faults.table import Table
-from tests.study.test_malformed_studies import CASES, GOOD, Broken, one
+from tests.study.file.test_malformed_studies import CASES, GOOD, Broken, one
 
 pytestmark = pytest.mark.faults
 ROOT = Path(__file__).parents[2]

@@ -19,12 +19,12 @@ from pyarrow.fs import LocalFileSystem, SubTreeFileSystem
 from hssl_ray.cli.codes import DATA, INCOMPATIBLE
 from hssl_ray.cli.errors import exit_code
 from hssl_ray.study.engine import Report, TrialProgram
+from hssl_ray.study.file.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import LEDGER, Ledger, read_history
 from hssl_ray.study.mirror import Mirror
 from hssl_ray.study.mirroring import Mirroring, restore_study
-from hssl_ray.study.problems import MirrorConflict, MirrorUnavailable
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import Study
 from hssl_ray.trial.checkpoint_files import STATE, begin, latest_valid, of_epoch, publish, retain, write_json

@@ -9,10 +9,10 @@ import pytest
 from mlflow import MlflowClient
 
 from hssl_ray.study.engine import Summary
+from hssl_ray.study.file.sections import Checkpoints
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.mlflow_store import initialise
-from hssl_ray.study.sections import Checkpoints
 from hssl_ray.study.spec import PlannedTrial
+from hssl_ray.study.tracker.mlflow_store import initialise
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record

@@ -14,8 +14,8 @@ from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import study_folder
 from hssl_ray.study.ledger import read_history
-from hssl_ray.study.optuna_view import VIEW
 from hssl_ray.study.run import run_study
+from hssl_ray.study.search.optuna_view import VIEW
 from hssl_ray.study.spec import Study
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged

@@ -18,9 +18,9 @@ from typer.testing import CliRunner, Result
 from hssl_ray.cli import app
 from hssl_ray.study.engine import Report, Summary, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
-from hssl_ray.study.mlflow_store import initialise
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import Study, load_study
+from hssl_ray.study.tracker.mlflow_store import initialise
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, Journal, Record

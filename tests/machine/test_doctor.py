@@ -17,7 +17,7 @@ from hssl_ray.machine.connections import mlflow, ray, services, variables
 from hssl_ray.machine.findings import Finding, at_least
 from hssl_ray.machine.record import Started, write
 from hssl_ray.machine.software import kernels, packages
-from hssl_ray.study.mlflow_store import initialise
+from hssl_ray.study.tracker.mlflow_store import initialise
 from tests.ports import free_port
 
 FLOORS, TESTED = {"torch": "2.13", "ray": "2.59", "rich": "14"}, {"torch": "2.13.0", "ray": "2.60.0", "rich": "14.2.0"}

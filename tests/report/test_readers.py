@@ -20,8 +20,8 @@ from hssl_ray.cli.readers import leading_comment, read_study
 from hssl_ray.cli.report import report
 from hssl_ray.cli.status import status
 from hssl_ray.data.home import home
+from hssl_ray.study.file.problems import StudyError
 from hssl_ray.study.ledger import Ledger, Outcome
-from hssl_ray.study.problems import StudyError
 from hssl_ray.study.spec import PlannedTrial, Study, load_study
 
 STUDY = """\

@@ -11,7 +11,7 @@ from hssl_ray.data.catalog import ADDED, CATALOG
 from hssl_ray.report.paper.printed import BASE_SETTINGS
 from hssl_ray.report.paper.readings import CLASSIFIED, FIELDS, PAPER_GRIDS, Role, concerns, fields_of, names_of
 from hssl_ray.report.paper.where import matches, read_where
-from hssl_ray.study.problems import StudyError
+from hssl_ray.study.file.problems import StudyError
 from hssl_ray.trial.config import METHODS, TrialConfig
 
 

@@ -13,8 +13,8 @@ from hssl_ray.report.comparison import Question
 from hssl_ray.report.page import StudyInfo, render
 from hssl_ray.report.searched import importance_table, searched
 from hssl_ray.report.searched_figure import importance_figure, parallel_figure
-from hssl_ray.study.importance import importance
-from hssl_ray.study.sections import Search
+from hssl_ray.study.file.sections import Search
+from hssl_ray.study.search.importance import importance
 
 MakeResults = Callable[..., pa.Table]
 SEARCH = Search.model_validate(

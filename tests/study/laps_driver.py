@@ -11,7 +11,7 @@ from pathlib import Path
 
 from hssl_ray.study.engine import NoObserver
 from hssl_ray.study.ledger import Outcome
-from hssl_ray.study.ray_settings import build_ray_engine
+from hssl_ray.study.ray.settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
 from tests.study.engine_programs import PROGRAM
@@ -38,7 +38,7 @@ def said() -> int:
 
 def main(home: str, trials: int, lap: int) -> None:
     def shorten(address: str) -> None:
-        from hssl_ray.study import tune_loop
+        from hssl_ray.study.ray import tune_loop
 
         tune_loop.LAP = lap
 

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 from hssl_ray.study.ledger import History, read_history
-from hssl_ray.study.ray_settings import EVERYWHERE, LOCAL
+from hssl_ray.study.ray.settings import EVERYWHERE, LOCAL
 from tests.ports import free_ports
 
 REPOSITORY = Path(__file__).parents[2]
 MARK = "HSSL_TEST_MARK"
 DRIVE = [sys.executable, "-m", "tests.study.ray_driver"]
-OURS = f"{sys.executable} -m hssl_ray.study.ray_start"
+OURS = f"{sys.executable} -m hssl_ray.study.ray.start"
 RAYS = f"{Path(sys.executable).with_name('ray')} start"
 """Two ways to start a node."""
 

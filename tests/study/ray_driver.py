@@ -7,7 +7,7 @@ import json
 import sys
 from pathlib import Path
 
-from hssl_ray.study.ray_settings import build_ray_engine
+from hssl_ray.study.ray.settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from tests.faults import broken_program
 from tests.study import ddp_program, engine_programs

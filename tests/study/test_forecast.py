@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-import hssl_ray.study.sections
+import hssl_ray.study.file.sections
 from hssl_ray.method.networks import build_network
 from hssl_ray.study.forecast import FORWARD_PASSES, checkpoint_bytes, dearest_trial, forecast, training_gmac
 from hssl_ray.study.spec import Study
@@ -146,6 +146,6 @@ def test_only_what_could_be_exact_needs_the_exact_grid() -> None:
 
 
 def test_a_sampler_that_is_not_installed_is_said_before_the_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(hssl_ray.study.sections, "find_spec", lambda name: None)
+    monkeypatch.setattr(hssl_ray.study.file.sections, "find_spec", lambda name: None)
     (warning,) = forecast(study(**TWO, search={**SEARCH, "sampler": "cmaes"})).warnings
     assert "cmaes needs the package cmaes" in warning

@@ -18,9 +18,10 @@ from ray.exceptions import ActorDiedError, OutOfMemoryError
 from ray.train import WorkerGroupError
 
 from hssl_ray.study.engine import ClusterError
+from hssl_ray.study.file.sections import Resources
 from hssl_ray.study.layout import trial_folder
-from hssl_ray.study.placement import concurrent_trials, workers_now
-from hssl_ray.study.ray_settings import (
+from hssl_ray.study.ray.placement import concurrent_trials, workers_now
+from hssl_ray.study.ray.settings import (
     DRIVER,
     EVERYWHERE,
     LOCAL,
@@ -30,8 +31,7 @@ from hssl_ray.study.ray_settings import (
     own_address,
     prepare,
 )
-from hssl_ray.study.ray_trials import RankFailed, group_ending
-from hssl_ray.study.sections import Resources
+from hssl_ray.study.ray.trials import RankFailed, group_ending
 from hssl_ray.trial.durable import read_log
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.study.engine_programs import SECONDS, epochs_trained, trial

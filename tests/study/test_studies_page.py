@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from hssl_ray.study.problems import StudyError
-from hssl_ray.study.rules import FREE_TRIALS, MOST_TRIALS
+from hssl_ray.study.file.problems import StudyError
+from hssl_ray.study.file.rules import FREE_TRIALS, MOST_TRIALS
+from hssl_ray.study.file.yaml_source import MAX_BYTES, MAX_DEPTH, MAX_NODES
 from hssl_ray.study.spec import load_study
-from hssl_ray.study.yaml_source import MAX_BYTES, MAX_DEPTH, MAX_NODES
 
 PAGE = (Path(__file__).parents[2] / "docs/studies.md").read_text()
 FILES = dict(re.findall(r"^```yaml\n(?=# (\S+\.yaml)\n)(.*?)^```", PAGE, re.M | re.S))

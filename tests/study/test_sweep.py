@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 
 from hssl_ray.study.attempt import Ending
-from hssl_ray.study.early_stop import Asha
 from hssl_ray.study.engine import Observers, Summary, TrialOptions
+from hssl_ray.study.file.sections import Backoff, Resilience, Resources
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome, read_history
 from hssl_ray.study.results import results_table
 from hssl_ray.study.run import run_study
-from hssl_ray.study.sampled import SampledTrials
-from hssl_ray.study.search import Sampler
-from hssl_ray.study.sections import Backoff, Resilience, Resources
+from hssl_ray.study.search.early_stop import Asha
+from hssl_ray.study.search.sampled import SampledTrials
+from hssl_ray.study.search.search import Sampler
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
 from hssl_ray.trial.journal import JOURNAL, Journal, Record

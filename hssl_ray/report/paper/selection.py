@@ -14,7 +14,7 @@ import pyarrow.compute as pc
 from hssl_ray.report.paper.printed import RowKey, structure_of
 from hssl_ray.report.paper.readings import FIELDS, Role, TableError, concerns, fields_of, names_of
 from hssl_ray.report.paper.where import matches
-from hssl_ray.study.problems import did_you_mean
+from hssl_ray.study.file.problems import did_you_mean
 from hssl_ray.study.results import results_schema
 
 Trial = Mapping[str, Any]

@@ -8,10 +8,10 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from hssl_ray.report.paper.readings import GRIDS, concerns, names_of
-from hssl_ray.study.layers import read_override
-from hssl_ray.study.messages import as_problem, faults
-from hssl_ray.study.problems import StudyError
-from hssl_ray.study.sections import FIELDS, Settings
+from hssl_ray.study.file.layers import read_override
+from hssl_ray.study.file.messages import as_problem, faults
+from hssl_ray.study.file.problems import StudyError
+from hssl_ray.study.file.sections import FIELDS, Settings
 
 _SETTINGS: TypeAdapter[dict[str, Any]] = TypeAdapter(Settings)
 

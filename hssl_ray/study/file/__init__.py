@@ -1,0 +1,1 @@
+"""The study file: read, checked, and told what is wrong with it."""

@@ -1,0 +1,1 @@
+"""Trials on Ray: the only room that imports it, beside the engine."""

@@ -1,0 +1,1 @@
+"""What a study suggests, stops early, races and may spend."""
