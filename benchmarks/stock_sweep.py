@@ -4,8 +4,8 @@
 
 Tune's `Tuner` over a function that starts one nested `TorchTrainer` for each trial, `ray.tune`'s reports by Train's own
 `TuneReportCallback`, `MLflowLoggerCallback` with a SQLite store. Ray is given what it needs not to hang, as the
-project's engine gives it (`study.ray.settings`), and Train's health interval of 0.2 s, which favours it: at the default,
-2 s, every trial takes longer. Two trials at a time, as many as the machine holds. `no_op_trials.py` runs it.
+project's engine gives it (`study.ray.settings`), and Train's health interval of 0.2 s, which favours it: at the
+default, 2 s, every trial takes longer. Two trials at a time, as many as the machine holds. `no_op_trials.py` runs it.
 """
 
 from __future__ import annotations

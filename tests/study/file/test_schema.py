@@ -15,7 +15,7 @@ from hssl_ray.study.file.schema import study_keys, study_schema
 from hssl_ray.study.file.sections import FIELDS
 from hssl_ray.study.spec import Study
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 GOOD: dict[str, Any] = {
     "study": "s",
     "base": {"epochs": 5, "warmup_epochs": 0, "max_distance": None},
