@@ -15,6 +15,8 @@ from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.endings import TrialDiverged
 
 SECONDS = "HSSL_TEST_EPOCH_SECONDS"
+HOLD = "hold"
+"""While a home has this file, no epoch of its trials goes on."""
 
 
 def latest_checkpoint(workdir: Path) -> Path | None:
@@ -39,6 +41,8 @@ def train(
     done = 0 if resume is None else json.loads((resume / "state.json").read_text())["epoch"]
     for epoch in range(done + 1, config.epochs + 1):
         time.sleep(float(os.environ.get(SECONDS, "0")))
+        while (workdir.parents[1] / HOLD).exists():
+            time.sleep(0.05)
         if epoch == 2:
             _go_wrong(config, workdir)
         with (workdir / "trained.txt").open("a") as file:
