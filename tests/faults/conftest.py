@@ -1,14 +1,15 @@
 """Every fault under one seed by default, under five by `make chaos`, which also prints the table."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.faults.chaos import CHAOS, SEEDS
+from tests.faults.chaos import CHAOS, FIGURES, SEEDS
 from tests.faults.mlflow_server import MlflowServer
-from tests.faults.table import Table
+from tests.faults.table import Table, lines, measured
 
-_TABLE = pytest.StashKey[Table]()
+_FILE = pytest.StashKey[Path]()
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -24,13 +25,15 @@ def mlflow_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MlflowSe
 
 
 @pytest.fixture(scope="session")
-def figures(pytestconfig: pytest.Config) -> Table:
+def figures(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Table:
     """Where a test writes what it measured; see `Table`."""
-    return pytestconfig.stash.setdefault(_TABLE, Table())
+    file = Path(FIGURES) if FIGURES else tmp_path_factory.mktemp("figures") / "figures.jsonl"
+    pytestconfig.stash[_FILE] = file
+    return Table(file)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    table = terminalreporter.config.stash.get(_TABLE, None)
-    if table is not None and CHAOS:
-        for line in ("", *table.lines()):
+    file = Path(FIGURES) if FIGURES else terminalreporter.config.stash.get(_FILE, None)
+    if CHAOS and file is not None:
+        for line in ("", *lines(measured(file))):
             terminalreporter.write_line(line)

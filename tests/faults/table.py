@@ -1,10 +1,16 @@
-"""The table of faults: what each test measured, over all seeds, beside its bar and what the stock stack did."""
+"""The table of faults: what each test measured, over all seeds, beside its bar and what the stock stack did.
+
+`python -m tests.faults.table FILE ...` prints the one of several runs, which wrote their figures to these files.
+"""
 
 from __future__ import annotations
 
+import json
 import statistics
+import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Literal
 
 FAULTS: dict[str, tuple[str, str]] = {
@@ -59,10 +65,12 @@ class Measured:
 
 
 class Table:
-    """Collects figures and shows each over all seeds that measured it."""
+    """Figures in a file, a line each, so that none is lost with a run that breaks off; tests of several processes may
+    write it.
+    """
 
-    def __init__(self) -> None:
-        self._measured: list[Measured] = []
+    def __init__(self, file: Path) -> None:
+        self._file = file
 
     def bad(self, row: str, what: str, count: int, of: int, bar: str = "0") -> None:
         """So many of `of` went wrong; summed over seeds."""
@@ -78,18 +86,25 @@ class Table:
 
     def _add(self, one: Measured) -> None:
         assert one.row in FAULTS, one.row
-        self._measured.append(one)
+        with self._file.open("a") as file:
+            file.write(json.dumps(asdict(one)) + "\n")
 
-    def lines(self) -> list[str]:
-        """A Markdown table, in the order of the rows."""
-        groups: dict[tuple[str, str], list[Measured]] = {}
-        for one in self._measured:
-            groups.setdefault((one.row, one.what), []).append(one)
-        shown = [
-            f"| {row} | {FAULTS[row][0]} | {what}: {_summary(group)} | {group[0].bar} | {FAULTS[row][1]} |"
-            for (row, what), group in sorted(groups.items(), key=lambda item: int(item[0][0][1:]))
-        ]
-        return ["| | fault | measured | bar | stock |", "|---|---|---|---|---|", *shown] if shown else []
+
+def measured(file: Path) -> list[Measured]:
+    """The figures of a file, in the order of their writing; none where no test wrote one."""
+    return [Measured(**json.loads(line)) for line in file.read_text().splitlines()] if file.exists() else []
+
+
+def lines(figures: Iterable[Measured]) -> list[str]:
+    """A Markdown table of each figure over all seeds that measured it, in the order of the rows."""
+    groups: dict[tuple[str, str], list[Measured]] = {}
+    for one in figures:
+        groups.setdefault((one.row, one.what), []).append(one)
+    shown = [
+        f"| {row} | {FAULTS[row][0]} | {what}: {_summary(group)} | {group[0].bar} | {FAULTS[row][1]} |"
+        for (row, what), group in sorted(groups.items(), key=lambda item: int(item[0][0][1:]))
+    ]
+    return ["| | fault | measured | bar | stock |", "|---|---|---|---|---|", *shown] if shown else []
 
 
 def _summary(group: Iterable[Measured]) -> str:
@@ -102,3 +117,7 @@ def _summary(group: Iterable[Measured]) -> str:
             return f"{statistics.median(values):.3g}{unit}, at most {max(values):.3g} (n = {len(values)})"
         case "share":
             return f"{statistics.median(values):.3g}{unit} [{min(values):.3g}, {max(values):.3g}] (n = {len(values)})"
+
+
+if __name__ == "__main__":
+    print("\n".join(lines(one for file in sys.argv[1:] for one in measured(Path(file)))))
