@@ -90,9 +90,13 @@ def _loop(
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(room.trials())
     train: Callable[..., None] = train_alone if alone else train_group
     demand = {"cpu": resources.cpus_per_worker, "gpu": resources.gpus_per_worker} if alone else {HEAD: 0.001}
+
+    def trainable(settings: dict[str, Any]) -> None:
+        train(settings, program, options, resources)
+
     with _quiet():
         tune.run(
-            tune.with_parameters(train, program=program, options=options, resources=resources),
+            trainable,
             name=name,
             storage_path=str(options.scratch),
             num_samples=-1,

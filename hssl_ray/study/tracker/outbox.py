@@ -11,7 +11,8 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 
 log = logging.getLogger(__name__)
@@ -46,6 +47,7 @@ class Outbox:
         attempts: int = 10,
         first_wait: float = 0.2,
         longest_wait: float = 10.0,
+        linger: float = 0.0,
     ) -> None:
         """
         Args:
@@ -55,16 +57,19 @@ class Outbox:
             attempts: how often a job may fail while the service answers; failures of an outage do not count.
             first_wait: seconds before the first retry; doubled for each one after, with jitter.
             longest_wait: bound of that, seconds.
+            linger: seconds that a job stays where none was before, unless somebody waits for it; whoever posts goes on
+                undisturbed for as long.
         """
         self._judge, self._describe = judge, describe
         self._capacity, self._attempts = capacity, attempts
-        self._first_wait, self._longest_wait = first_wait, longest_wait
+        self._first_wait, self._longest_wait, self._linger = first_wait, longest_wait, linger
         self._jobs: deque[tuple[str, Job]] = deque()
         self._changed = threading.Condition()
         self._given_up = 0
         self._failing_since: float | None = None
         self._begun = self._failed = 0  # attempts: how many, and the number of the last one that failed
         self._hurry = False
+        self._waiting = 0  # threads that wait for the jobs
         self._deadline: float | None = None
         self._jitter = random.Random()  # noqa: S311  spreads retries, guards nothing
         self._thread: threading.Thread | None = None
@@ -108,7 +113,7 @@ class Outbox:
             Whether all that was ever posted is done.
         """
         self.begin()
-        with self._changed:
+        with self._awaited():
             self._changed.wait_for(lambda: not self._jobs, timeout)
             return not self._jobs and not self._given_up
 
@@ -121,9 +126,8 @@ class Outbox:
             Whether all that was ever posted is done.
         """
         self.begin()
-        with self._changed:
+        with self._awaited():
             before, self._hurry = self._begun, True
-            self._changed.notify_all()
             while self._jobs:
                 failing = 0.0 if self._failing_since is None else time.monotonic() - self._failing_since
                 if failing >= patience and self._failed > before:
@@ -148,6 +152,17 @@ class Outbox:
         self._thread.join(timeout + 1.0)
         return self.unsynced == 0
 
+    @contextmanager
+    def _awaited(self) -> Iterator[None]:
+        """Holds the lock; inside the block jobs do not linger."""
+        with self._changed:
+            self._waiting += 1
+            self._changed.notify_all()
+            try:
+                yield
+            finally:
+                self._waiting -= 1
+
     def _give_up(self, what: str, why: str) -> None:
         self._given_up += 1
         if self._given_up == 1:  # one line, not one for each: whoever closes the outbox tells the count
@@ -160,7 +175,9 @@ class Outbox:
         failures = refused = 0
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
+                if not self._jobs:
+                    self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
+                    self._changed.wait_for(lambda: self._waiting or self._deadline is not None, self._linger)
                 if not self._jobs or self._out_of_time():
                     return
                 what, job = self._jobs[0]

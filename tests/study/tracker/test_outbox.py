@@ -158,3 +158,24 @@ def test_a_job_is_done_without_anybody_waiting_once_the_outbox_has_begun() -> No
     box.begin()
     box.begin()
     assert done.wait(5) and box.close(5)
+
+
+def test_a_job_lingers_unless_somebody_waits_for_it() -> None:
+    """Whoever posts to an idle outbox is not disturbed for a while; whoever waits does not wait for that."""
+    waits: tuple[Callable[[Outbox], bool], ...] = (
+        lambda box: box.flush(5),
+        lambda box: box.drain(5),
+        lambda box: box.close(5),
+    )
+    for wait in waits:
+        for lingers in (False, True):  # the outbox's thread sleeps without a job, or lingers with one
+            box, done = Outbox(judge=lambda error: Fault.AWAY, linger=60), threading.Event()
+            box.begin()
+            box.post("a job", done.set)
+            assert not lingers or not done.wait(0.1)
+            assert wait(box) and done.is_set()
+            assert box.close(5)
+    box, done = Outbox(judge=lambda error: Fault.AWAY, linger=0.05), threading.Event()
+    box.begin()
+    box.post("a job", done.set)
+    assert done.wait(5) and box.close(5)
