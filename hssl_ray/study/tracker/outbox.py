@@ -69,6 +69,7 @@ class Outbox:
         self._failing_since: float | None = None
         self._begun = self._failed = 0  # attempts: how many, and the number of the last one that failed
         self._hurry = False
+        self._lingers_until = 0.0
         self._waiting = 0  # threads that wait for the jobs
         self._deadline: float | None = None
         self._jitter = random.Random()  # noqa: S311  spreads retries, guards nothing
@@ -103,6 +104,8 @@ class Outbox:
             if self._deadline is not None or len(self._jobs) >= self._capacity:
                 self._give_up(what, "the outbox is closed" if self._deadline is not None else "the outbox is full")
                 return
+            if not self._jobs:
+                self._lingers_until = time.monotonic() + self._linger
             self._jobs.append((what, job))
             self._changed.notify_all()
 
@@ -175,9 +178,9 @@ class Outbox:
         failures = refused = 0
         while True:
             with self._changed:
-                if not self._jobs:
-                    self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
-                    self._changed.wait_for(lambda: self._waiting or self._deadline is not None, self._linger)
+                self._changed.wait_for(lambda: self._jobs or self._deadline is not None)
+                lingers = max(0.0, self._lingers_until - time.monotonic())
+                self._changed.wait_for(lambda: self._waiting or self._deadline is not None, lingers)
                 if not self._jobs or self._out_of_time():
                     return
                 what, job = self._jobs[0]
