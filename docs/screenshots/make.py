@@ -37,15 +37,20 @@ from hssl_ray.cli.watch import view, watched
 from hssl_ray.data.home import home
 from hssl_ray.report.watched import Commands
 from hssl_ray.study.file.problems import StudyError
+from hssl_ray.study.layout import study_folder, trial_folder
+from hssl_ray.study.ledger import LEDGER, read_history
 from hssl_ray.study.spec import load_study
 from hssl_ray.study.tracker.mlflow_store import MlflowStore
 from hssl_ray.study.tracker.shared_view import comparison_link, experiment_link
 from hssl_ray.study.tracker.study_writer import CELLS_VIEW, SEEDS_VIEW
 from hssl_ray.study.tracker.tracked import tracking_uri
+from hssl_ray.trial.journal import JOURNAL, read_records
 
 IMAGES = Path(__file__).parents[1] / "images"
 LARGEST = 200_000  # bytes of a picture
 START_SECONDS = 180
+SOME_TRIALS = 3
+UNDER_WAY_SECONDS = 1800
 SETTLE_SECONDS = 5.0
 """After what is waited for is there, charts still move for a moment."""
 
@@ -171,11 +176,16 @@ def _report(
 
 
 def status_watch(scene: Scene) -> bytes:
-    """What `hssl-ray status --watch` shows now."""
+    """What `hssl-ray status --watch` shows of the study under way: it runs once more until some trials have ended."""
+    with under_way(scene.path) as running:
+        return _watched(scene, running)
+
+
+def _watched(scene: Scene, running: Path) -> bytes:
     console = Console(record=True, width=110, file=io.StringIO())
     console.print(Text(f"$ hssl-ray status {scene.path} --watch", style="bold"))
     commands = Commands(run=f"hssl-ray run {scene.path}", compare=f"hssl-ray compare {scene.path}")
-    console.print(view(console, next(watched(load_study(scene.path, large=True), home(), commands))))
+    console.print(view(console, next(watched(load_study(scene.path, large=True), running, commands))))
     with tempfile.TemporaryDirectory() as folder:
         page = Path(folder, "terminal.html")
         page.write_text(console.export_html(inline_styles=True), encoding="utf-8")
@@ -195,6 +205,38 @@ PICTURES: dict[str, Callable[[Scene], bytes]] = {
     "report-print": report_print,
     "status-watch": status_watch,
 }
+
+
+@contextmanager
+def under_way(study: Path) -> Iterator[Path]:
+    """The home of a run of the study that has ended some trials, and has others at work that reported an epoch."""
+    with tempfile.TemporaryDirectory() as folder:
+        place = Path(folder)
+        run = [sys.executable, "-m", "hssl_ray", "run", str(study)]
+        environment = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
+        process = subprocess.Popen(  # noqa: S603
+            run, env=environment | {"HSSL_HOME": folder, "RAY_ADDRESS": ""}, stdout=subprocess.DEVNULL
+        )
+        try:
+            name, deadline = load_study(study, large=True).study, time.monotonic() + UNDER_WAY_SECONDS
+            while not _some_ended(place, name):
+                if process.poll() is not None or time.monotonic() > deadline:
+                    raise NotThere(f"{study}: a run of it should end {SOME_TRIALS} trials; it did not")
+                time.sleep(0.2)
+            yield place
+        finally:
+            process.terminate()
+            process.wait(60)
+
+
+def _some_ended(place: Path, study: str) -> bool:
+    """Whether `SOME_TRIALS` have ended, and all that run have an epoch to show."""
+    if not (study_folder(place, study) / LEDGER).exists():
+        return False
+    history = read_history(place, study)
+    running = history.attempts.keys() - history.outcomes.keys()
+    told = [one for one in running if read_records(trial_folder(place, one) / JOURNAL)]
+    return len(history.outcomes) >= SOME_TRIALS and len(told) == len(running) > 0
 
 
 @contextmanager
@@ -222,15 +264,16 @@ def mlflow_server(uri: str, *options: str) -> Iterator[str]:
                 time.sleep(0.5)
             yield f"http://127.0.0.1:{port}"
         finally:
-            os.killpg(process.pid, 15)
-            process.wait(30)
+            if process.poll() is None:
+                os.killpg(process.pid, 15)
+                process.wait(30)
 
 
 @contextmanager
 def on_postgresql(study: Path) -> Iterator[str]:
     """MLflow's UI on a PostgreSQL that `hssl-ray sync` has sent a study to; yields its address."""
     with postgresql() as port, tempfile.TemporaryDirectory() as artifacts:
-        store = f"postgresql://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
+        store = f"postgresql+psycopg2://{USER}:{PASSWORD}@127.0.0.1:{port}/{DATABASE}"
         with mlflow_server(store, "--artifacts-destination", artifacts) as url:
             done = subprocess.run(  # noqa: S603
                 [sys.executable, "-m", "hssl_ray", "sync", str(study)],
@@ -270,7 +313,7 @@ def main() -> None:
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"which; all if none: {', '.join(PICTURES)}")
     parser.add_argument("--to", type=Path, default=IMAGES, help="folder of the pictures")
     parser.add_argument("--postgresql", action="store_true", help="MLflow's pictures, of a server on PostgreSQL")
-    asked = parser.parse_args()
+    asked = parser.parse_intermixed_args()
     possible = [name for name in PICTURES if not asked.postgresql or name.startswith("mlflow-")]
     if unknown := set(asked.names) - set(possible):
         parser.error(f"must be of {', '.join(possible)}, got {', '.join(sorted(unknown))}")

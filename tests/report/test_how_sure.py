@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
+import numpy as np
 import pyarrow as pa
+import pytest
 
 from hssl_ray.report.compare import compare
 from hssl_ray.report.comparison import Question
+from hssl_ray.report.drawing import themed
 from hssl_ray.report.equivariance_figure import gap_figure
 from hssl_ray.report.power_table import power_table
 
@@ -54,3 +58,22 @@ def test_the_gap_is_drawn_where_equivariance_was_measured(make_results: MakeResu
     assert "mathdefault" not in svg  # a logarithmic axis' own labels are mathematics, which is switched off
     plain = make_results(*both)
     assert gap_figure(compare(plain, QUESTION), plain) is None
+
+
+def test_of_many_pairs_the_same_is_drawn_without_their_names(
+    make_results: MakeResults, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    results = make_results(*arms(0.01, 3), *arms(0.01, 3, "scale"), **{ERROR: 2e-7})
+
+    def drawn() -> tuple[list[tuple[float, float]], str]:
+        drawing = gap_figure(compare(results, QUESTION), results)
+        assert drawing is not None
+        lines = drawing.drawn(themed).axes[0].lines[1:]  # the first one is zero
+        points = np.concatenate([line.get_xydata() for line in lines])
+        return sorted((x, y) for x, y in points.tolist() if math.isfinite(y)), drawing.svg
+
+    named, svg = drawn()
+    monkeypatch.setattr("hssl_ray.report.equivariance_figure.NAMED", 1)
+    unnamed, bare = drawn()
+    assert named == unnamed and len(named) == 2 * (2 + 1 + 3)
+    assert ">rotation<" in svg and ">rotation<" not in bare
