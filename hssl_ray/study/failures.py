@@ -10,6 +10,7 @@ from pathlib import Path
 
 from hssl_ray.study.ledger import Cause
 from hssl_ray.study.redaction import redact
+from hssl_ray.trial.checkpoint_files import CheckpointError
 
 TRACEBACK = "failure.txt"
 
@@ -40,6 +41,9 @@ def cause_of(error: BaseException) -> Cause:
         # Some libraries write files by themselves and pass the system's message on as text.
         if (isinstance(link, OSError) and link.errno in _FULL) or "No space left on device" in str(link):
             return "disk_full"
+        # It was whole when the attempt chose it; the next one sets it aside and goes on from an older one.
+        if isinstance(link, CheckpointError):
+            return "damaged_checkpoint"
         # What a rank sees when another one is gone.
         if type(link).__name__ in _PEER_ERRORS or any(text in str(link) for text in _PEER_TEXTS):
             return "worker_lost"

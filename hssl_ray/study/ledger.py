@@ -45,8 +45,8 @@ OUTCOME = "outcome.json"
 
 State = Literal["finished", "pruned", "diverged", "failed", "killed"]
 Cause = Literal[
-    "worker_lost", "node_lost", "preempted", "hung", "oom", "disk_full", "foreign_home", "error", "diverged",
-    "interrupted", "pruned",
+    "worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint", "oom", "disk_full", "foreign_home",
+    "error", "diverged", "interrupted", "pruned",
 ]  # fmt: skip
 FINAL: frozenset[str] = frozenset({"finished", "diverged"})
 

@@ -14,6 +14,7 @@ import shutil
 import signal
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
 from contextlib import contextmanager
@@ -49,6 +50,7 @@ log = logging.getLogger(__name__)
 
 TUNE_LOOP = "hssl_ray.study.ray.tune_loop"
 _TEMPORARY = re.compile(r"hssl-ray-\w{8}")
+LAST_WRITES_SECONDS = 5.0
 TOO_SLOW = "timed out during startup"  # what Ray says when its head takes more than 30 seconds
 
 
@@ -222,5 +224,14 @@ def _remove_leftovers(scratch: Path) -> None:
     if head.exists():
         left = Path(head.read_text(errors="replace"))
         if _TEMPORARY.fullmatch(left.name):  # a note cut short would name a folder above
-            shutil.rmtree(left, ignore_errors=True)
-    shutil.rmtree(scratch, ignore_errors=True)
+            _remove(left)
+    _remove(scratch)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder in which a head's last processes may still write for a moment."""
+    deadline = time.monotonic() + LAST_WRITES_SECONDS
+    shutil.rmtree(folder, ignore_errors=True)
+    while folder.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+        shutil.rmtree(folder, ignore_errors=True)

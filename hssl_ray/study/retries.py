@@ -5,7 +5,7 @@ from __future__ import annotations
 from hssl_ray.study.file.sections import Resilience
 from hssl_ray.study.ledger import Outcome
 
-LOST: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted", "hung"})
+LOST: frozenset[str] = frozenset({"worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint"})
 """Causes that are no shortage: a first retry need not wait for anything to pass."""
 NO_RETRIES = Resilience(max_retries=0)
 

@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from hssl_ray.cli.codes import INCOMPATIBLE
 from hssl_ray.cli.errors import exit_code
-from hssl_ray.study.engine import TrialProgram
+from hssl_ray.study.engine import Report, TrialProgram
 from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger
@@ -44,6 +44,7 @@ from hssl_ray.trial.checkpoint_files import (
 )
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import NewerFormat
+from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.faults.children import Acknowledge, child
 from tests.faults.table import Table
 from tests.study.engine_programs import PROGRAM, study, trial
@@ -173,6 +174,33 @@ def test_f9_a_damaged_newest_checkpoint_gives_way_to_the_one_before(
         assert latest_valid(workdir, CONFIG.trial_id) == older
     figures.bad("F9", "damages without a fall-back", len(damages) - good, len(damages))
     assert good == len(damages)
+
+
+def test_f9_a_checkpoint_damaged_after_it_was_chosen_costs_an_attempt_and_not_the_trial(tmp_path: Path) -> None:
+    """A bit flips between the look that finds it whole and its reading, after a first attempt was lost."""
+    attempts: list[Path | None] = []
+
+    def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
+        attempts.append(resume)
+        if resume is None:
+            for epoch in (1, 2):
+                report({"epoch": float(epoch), "probe/top1": 0.0}, save(settings["workdir"], epoch, config))
+            raise ConnectionError("Connection reset by peer")
+        if len(attempts) == 2:
+            flip(resume / WEIGHTS, random.Random(0))
+        network, optimizer = model()
+        done = restore(resume, config, network, optimizer, SCALER)
+        for epoch in range(done + 1, config.epochs + 1):
+            report({"epoch": float(epoch), "probe/top1": 0.0}, save(settings["workdir"], epoch, config))
+
+    program = TrialProgram(train, lambda workdir: latest_valid(workdir, workdir.name))
+    asked = study(epochs=3, checkpoints={"every_epochs": 1, "keep": 2})
+    summary = run_study(asked, home=tmp_path, engine=InlineEngine(program))
+    assert summary.counts == {"finished": 1}, attempts
+    assert [None if one is None else one.name for one in attempts] == [None, "epoch-00002", "epoch-00001"]
+    (one,) = asked.planned()
+    records = read_records(trial_folder(tmp_path, one.trial_id) / JOURNAL)
+    assert [record.epoch for record in records] == [1, 2, 3]
 
 
 def test_an_epoch_set_aside_twice_keeps_the_later_one(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from hssl_ray.study.inline_engine import InlineEngine
 from hssl_ray.study.ledger import read_history
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import Study
+from hssl_ray.trial.checkpoint_files import CheckpointError
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.study.engine_programs import PROGRAM, epochs_trained, latest_checkpoint, study, train, trial
 
@@ -140,6 +141,7 @@ class OutOfMemoryError(RuntimeError):
             RuntimeError("[gloo/transport/tcp/pair.cc:537] Read error [127.0.0.1]:4510: Connection reset by peer."),
             "worker_lost",
         ),
+        (CheckpointError("epoch-00002: differs from its manifest"), "damaged_checkpoint"),
         (OSError(2, "No such file"), "error"),
         (ValueError("bad"), "error"),
     ],

@@ -112,7 +112,7 @@ def test_a_study_with_more_seeds_runs_the_new_ones(tmp_path: Path) -> None:
     assert engine.ran == [(trial(1).trial_id, 1)]
 
 
-@pytest.mark.parametrize("cause", ["worker_lost", "node_lost", "preempted", "hung"])
+@pytest.mark.parametrize("cause", ["worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint"])
 def test_a_lost_machine_is_retried_so_often_and_no_more(tmp_path: Path, cause: str) -> None:
     """max_retries is 2: three attempts in one run. The next run is a new chance."""
     engine = LoopEngine(lambda assignment: Ending("failed", f"{cause}: gone"))

@@ -328,7 +328,7 @@ class Checkpoints(BaseModel):
         return Retention(self.keep, None if best is None else Best(best.metric, best.goal))
 
 
-Retried = Literal["worker_lost", "node_lost", "preempted", "hung", "oom", "disk_full", "error"]
+Retried = Literal["worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint", "oom", "disk_full", "error"]
 """Causes of a failure that another attempt at the same trial might not meet again."""
 
 _HOPELESS = {
@@ -368,7 +368,7 @@ class Resilience(BaseModel):
         default=2, description="New attempts at a trial in one run of the study, each from its last checkpoint."
     )
     retry_on: list[Retried] = Field(
-        default=["worker_lost", "node_lost", "preempted", "hung"],
+        default=["worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint"],
         description="Causes of a failure after which there is one.",
     )
     backoff: Backoff = Field(default=Backoff(), description="How long a trial waits before a retry.")

@@ -1,7 +1,9 @@
 """Ray's end must not be the process's end, whichever thread collects garbage then."""
 
+import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -49,3 +51,24 @@ def test_garbage_of_ray_in_another_thread_does_not_end_the_process() -> None:
     done = subprocess.run([sys.executable, "-c", DRIVER], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "collects again: True\n"
+
+
+def test_a_heads_folder_goes_though_its_last_process_still_writes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ray's dashboard writes a file now and then until it has died, a moment after `ray.shutdown`."""
+    from hssl_ray.study.ray_engine import _remove
+
+    head, tried, remove = tmp_path / "head", list[Path](), shutil.rmtree
+
+    def beside_a_writer(folder: Path, ignore_errors: bool) -> None:
+        tried.append(folder)
+        remove(folder, ignore_errors=ignore_errors)
+        if len(tried) < 3:
+            head.mkdir()
+            (head / "tmp_prom_metrics_service_discovery.json").touch()
+
+    monkeypatch.setattr(shutil, "rmtree", beside_a_writer)
+    head.mkdir()
+    _remove(head)
+    assert not head.exists() and len(tried) == 3
