@@ -231,7 +231,8 @@ def _remove_leftovers(scratch: Path) -> None:
 def _remove(folder: Path) -> None:
     """Remove a folder in which a head's last processes may still write for a moment."""
     deadline = time.monotonic() + LAST_WRITES_SECONDS
-    shutil.rmtree(folder, ignore_errors=True)
-    while folder.exists() and time.monotonic() < deadline:
-        time.sleep(0.05)
+    while True:
         shutil.rmtree(folder, ignore_errors=True)
+        if not folder.exists() or time.monotonic() > deadline:
+            return
+        time.sleep(0.05)

@@ -1,13 +1,9 @@
-"""The table of faults: what each test measured, over all seeds, beside its bar and what the stock stack did.
-
-`python -m tests.faults.table FILE ...` prints the one of several runs, which wrote their figures to these files.
-"""
+"""The table of faults: what each test measured, over all seeds, beside its bar and what the stock stack did."""
 
 from __future__ import annotations
 
 import json
 import statistics
-import sys
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -117,7 +113,3 @@ def _summary(group: Iterable[Measured]) -> str:
             return f"{statistics.median(values):.3g}{unit}, at most {max(values):.3g} (n = {len(values)})"
         case "share":
             return f"{statistics.median(values):.3g}{unit} [{min(values):.3g}, {max(values):.3g}] (n = {len(values)})"
-
-
-if __name__ == "__main__":
-    print("\n".join(lines(one for file in sys.argv[1:] for one in measured(Path(file)))))
