@@ -164,7 +164,10 @@ def prometheus_configuration(targets: Path) -> dict[str, object]:
     return {
         "global": {"scrape_interval": interval, "evaluation_interval": interval},
         "rule_files": [str(RULES)] if RULES.exists() else [],
-        "scrape_configs": [{"job_name": "ray", "file_sd_configs": [{"files": [str(targets)]}]}],
+        # Ray makes `targets` a link, and Prometheus is not told when a file behind a link changes.
+        "scrape_configs": [
+            {"job_name": "ray", "file_sd_configs": [{"files": [str(targets)], "refresh_interval": interval}]}
+        ],
     }
 
 

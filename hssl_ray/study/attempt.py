@@ -15,6 +15,7 @@ from hssl_ray.study.engine import TrialOptions, TrialProgram
 from hssl_ray.study.failures import cause_of, keep_traceback, reason
 from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import State, shared_outcome
+from hssl_ray.trial.checkpoint_files import retain
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import NewerFormat, NoLocks
 from hssl_ray.trial.endings import TrialDiverged, TrialStopped
@@ -68,6 +69,8 @@ def run_attempt(
             folder = None if checkpoint is None else checkpoint.relative_to(workdir).as_posix()
             record = Record(int(metrics["epoch"]), metrics, folder, attempt)
             journal.append(record)
+            if checkpoint is not None:
+                retain(workdir, options.keep)  # not before: a checkpoint without its record is not gone on from
             if tell(record) == "stop":
                 raise TrialStopped(f"after epoch {record.epoch}")
 
@@ -79,7 +82,6 @@ def run_attempt(
                     resume_point(workdir, journal.records(), program.latest_checkpoint),
                     workdir=workdir,
                     checkpoint_every=options.checkpoint_every,
-                    keep=options.keep,
                     beat=pulse.beat,
                 )
         except TrialStopped as stopped:

@@ -38,7 +38,6 @@ class Train(Protocol):
         *,
         workdir: Path,
         checkpoint_every: int,
-        keep: Retention,
         beat: Callable[[], None],
     ) -> None: ...
 

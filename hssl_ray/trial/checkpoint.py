@@ -20,12 +20,10 @@ from hssl_ray.trial.checkpoint_files import (
     STATE,
     WEIGHTS,
     CheckpointError,
-    Retention,
     begin,
     of_epoch,
     publish,
     read_small_json,
-    retain,
     verify,
     write_json,
 )
@@ -98,9 +96,8 @@ def commit(
     *,
     epoch: int,
     metrics: Mapping[str, float],
-    retention: Retention,
 ) -> Path:
-    """Write the checkpoint of a finished epoch and drop those that `retention` does not name.
+    """Write the checkpoint of a finished epoch; the older ones stay, see `retain`.
 
     Returns:
         The committed folder.
@@ -121,7 +118,6 @@ def commit(
     except BaseException:
         shutil.rmtree(building, ignore_errors=True)
         raise
-    retain(workdir, retention)
     return target
 
 

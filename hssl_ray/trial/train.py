@@ -12,7 +12,6 @@ from torch.amp import GradScaler
 
 from hssl_ray.method.networks import build_network
 from hssl_ray.trial import checkpoint
-from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, Retention
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.data import TrialData, open_trial_data, training_batches
 from hssl_ray.trial.eager import data_parallel
@@ -33,7 +32,6 @@ def train_trial(
     *,
     workdir: Path,
     checkpoint_every: int = 5,
-    keep: Retention = KEEP_NEWEST,
     beat: Callable[[], None] = lambda: None,
 ) -> None:
     """Train one trial, alone or as one rank of an initialised process group.
@@ -43,9 +41,8 @@ def train_trial(
         report: called after every epoch, on every rank, with that epoch's metrics and the checkpoint committed with
             it, if one was due. May raise `TrialStopped`.
         resume: checkpoint folder to go on from; training then equals training that was never interrupted.
-        workdir: the trial's folder; checkpoints lie under `checkpoints/`.
+        workdir: the trial's folder; checkpoints lie under `checkpoints/`. All stay; `report` may remove older ones.
         checkpoint_every: epochs between checkpoints; the last epoch always has one.
-        keep: which checkpoints stay.
         beat: called after every batch, also of an evaluation; see `pulse`.
 
     Raises:
@@ -98,7 +95,7 @@ def train_trial(
             started = time.perf_counter()
             if ranks.first:
                 committed = checkpoint.commit(
-                    workdir, config, network, optimizer, scaler, epoch=epoch + 1, metrics=metrics, retention=keep
+                    workdir, config, network, optimizer, scaler, epoch=epoch + 1, metrics=metrics
                 )
             ranks.barrier()
             metrics["perf/checkpoint_seconds"] = time.perf_counter() - started

@@ -41,6 +41,7 @@ from hssl_ray.trial.checkpoint_files import (
     folder,
     latest_valid,
     read_small_json,
+    retain,
 )
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.durable import NewerFormat
@@ -67,7 +68,7 @@ def model(width: int = 60, seed: int = 0) -> tuple[nn.Module, Optimizer]:
 
 def save(workdir: Path, epoch: int, config: TrialConfig = CONFIG, **metrics: float) -> Path:
     network, optimizer = model()
-    return commit(workdir, config, network, optimizer, SCALER, epoch=epoch, metrics=metrics, retention=KEEP_NEWEST)
+    return commit(workdir, config, network, optimizer, SCALER, epoch=epoch, metrics=metrics)
 
 
 def load(path: Path) -> int:
@@ -90,8 +91,9 @@ def test_f10_a_commit_killed_at_every_step_leaves_a_newest_checkpoint_that_loads
         newest = latest_valid(tmp_path, CONFIG.trial_id)
         assert newest is not None
         for epoch in range(load(newest) + 1, load(newest) + 3):
-            commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, metrics={}, retention=KEEP_NEWEST)
+            commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, metrics={})
             acknowledge(epoch)
+            retain(tmp_path, KEEP_NEWEST)
 
     unreadable, kills, last, step = 0, 0, 1, 0
     for number in range(ROUNDS):
@@ -221,40 +223,52 @@ def test_an_epoch_set_aside_twice_keeps_the_later_one(tmp_path: Path) -> None:
 )
 def test_the_best_checkpoint_is_never_removed(tmp_path: Path, goal: Any, kept: list[int]) -> None:
     """Values 1, 9, 2, 0, 3, NaN at epochs 1 to 6; the newest two stay whatever they are worth."""
-    network, optimizer = model(2)
     best = None if goal is None else Best("probe/top1", goal)
     for epoch, value in enumerate([1.0, 9.0, 2.0, 0.0, 3.0, float("nan")], start=1):
-        commit(
-            tmp_path,
-            CONFIG,
-            network,
-            optimizer,
-            SCALER,
-            epoch=epoch,
-            metrics={"probe/top1": value},
-            retention=Retention(2, best),
-        )
+        save(tmp_path, epoch, CONFIG, **{"probe/top1": value})
+        retain(tmp_path, Retention(2, best))
     assert [int(path.name[-5:]) for path in committed(tmp_path)] == kept
 
 
 @pytest.mark.parametrize(
-    ("asked", "given"),
+    ("asked", "kept"),
     [
-        ({}, Retention(2, None)),
-        ({"keep": 3}, Retention(3, None)),
-        ({"keep_best": {}}, Retention(2, Best("probe/top1", "maximize"))),
-        ({"keep_best": {"metric": "train/loss", "goal": "minimize"}}, Retention(2, Best("train/loss", "minimize"))),
+        ({}, [5, 6]),
+        ({"keep": 3}, [4, 5, 6]),
+        ({"keep_best": {}}, [2, 5, 6]),
+        ({"keep_best": {"metric": "probe/top1", "goal": "minimize"}}, [4, 5, 6]),
     ],
 )
-def test_a_study_says_what_is_kept(tmp_path: Path, asked: dict[str, Any], given: Retention) -> None:
-    told = []
+def test_a_study_says_what_is_kept(tmp_path: Path, asked: dict[str, Any], kept: list[int]) -> None:
+    def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
+        for epoch, value in enumerate([1.0, 9.0, 2.0, 0.0, 3.0, 4.0], start=1):
+            metrics = {"probe/top1": value}
+            report({"epoch": float(epoch)} | metrics, save(settings["workdir"], epoch, config, **metrics))
 
-    def train(config: TrialConfig, report: Any, resume: Path | None = None, **options: Any) -> None:
-        told.append(options["keep"])
-        raise RuntimeError("that is all")
+    asked_for = study(seeds=1, epochs=6, checkpoints=asked)
+    program = TrialProgram(train, latest_valid)
+    assert run_study(asked_for, home=tmp_path, engine=InlineEngine(program)).counts == {"finished": 1}
+    (one,) = asked_for.planned()
+    assert [int(path.name[-5:]) for path in committed(trial_folder(tmp_path, one.trial_id))] == kept
 
-    run_study(study(seeds=1, checkpoints=asked), home=tmp_path, engine=InlineEngine(TrialProgram(train, latest_valid)))
-    assert told == [given]
+
+def test_a_checkpoint_without_its_record_pushes_out_none(tmp_path: Path) -> None:
+    """Killed between the third commit and its record, and the second one damaged: the first is still there."""
+    attempts: list[Path | None] = []
+
+    def train(config: TrialConfig, report: Report, resume: Path | None = None, **settings: Any) -> None:
+        attempts.append(resume)
+        for epoch in range(1 if resume is None else int(resume.name[-5:]) + 1, config.epochs + 1):
+            saved = save(settings["workdir"], epoch, config)
+            if resume is None and epoch == 3:
+                flip(saved.with_name("epoch-00002") / WEIGHTS, random.Random(0))
+                raise ConnectionError("Connection reset by peer")
+            report({"epoch": float(epoch), "probe/top1": 0.0}, saved)
+
+    program = TrialProgram(train, lambda workdir: latest_valid(workdir, workdir.name))
+    asked = study(seeds=1, epochs=4, checkpoints={"every_epochs": 1, "keep": 2})
+    assert run_study(asked, home=tmp_path, engine=InlineEngine(program)).counts == {"finished": 1}
+    assert [None if one is None else one.name for one in attempts] == [None, "epoch-00001"]
 
 
 # ---- other versions

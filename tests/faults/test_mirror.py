@@ -27,7 +27,7 @@ from hssl_ray.study.mirror import Mirror
 from hssl_ray.study.mirroring import Mirroring, restore_study
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import Study
-from hssl_ray.trial.checkpoint_files import STATE, begin, latest_valid, of_epoch, publish, retain, write_json
+from hssl_ray.trial.checkpoint_files import STATE, begin, latest_valid, of_epoch, publish, write_json
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, read_records
 from tests.faults.chaos import only_in_chaos
@@ -48,7 +48,6 @@ def train(config: TrialConfig, report: Report, resume: Path | None = None, **opt
             (building / name).write_bytes(f"{config.seed}/{epoch}".encode() * 1000)
         write_json(building / STATE, {"epoch": epoch, "trial_id": config.trial_id})
         publish(building, of_epoch(workdir, epoch), config.trial_id, epoch, {})
-        retain(workdir, options["keep"])
         report({"epoch": float(epoch), "train/loss": 1.0 / epoch + config.seed}, of_epoch(workdir, epoch))
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import subprocess
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -12,12 +13,15 @@ from ruamel.yaml import YAML
 from hssl_ray.machine.services import (
     RETENTION,
     RULES,
+    SCRAPE_SECONDS,
     Service,
     mlflow_server,
     prometheus_configuration,
     prometheus_server,
     ray_head,
 )
+from tests.ports import free_port
+from tests.study.ray_cluster import wait_until
 
 DOCKER = Path(__file__).parents[2] / "docker"
 
@@ -94,3 +98,31 @@ def test_prometheus_accepts_what_it_is_told(tmp_path: Path) -> None:
     file.write_text(json.dumps(prometheus_configuration(targets)))
     checked = subprocess.run(["promtool", "check", "config", str(file)], capture_output=True, text=True, check=False)
     assert checked.returncode == 0 and RULES.exists() and "6 rules found" in checked.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("prometheus") is None, reason="Prometheus is not installed")
+def test_prometheus_finds_a_node_that_joins_later(tmp_path: Path) -> None:
+    """The head's file is a link, as Ray's is, and names nobody at first; Prometheus by itself looks every 5 minutes."""
+    (tmp_path / "session").mkdir()
+    behind, targets = tmp_path / "session" / "targets.json", tmp_path / "targets.json"
+    behind.write_text("[]")
+    targets.symlink_to(behind)
+    service = prometheus_server(port=free_port(), folder=tmp_path, targets=targets)
+    assert service is not None
+    process = subprocess.Popen(
+        service.command, env=service.environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+    try:
+        wait_until(service.is_ready, 60, "Prometheus answers")
+        assert scraped(service.url) == []
+        behind.write_text(json.dumps([{"labels": {"job": "ray"}, "targets": ["127.0.0.1:1"]}]))
+        wait_until(lambda: scraped(service.url) == ["http://127.0.0.1:1/metrics"], 4 * SCRAPE_SECONDS, "it is scraped")
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def scraped(server: str) -> list[str]:
+    with urllib.request.urlopen(f"{server}/api/v1/targets", timeout=30) as answer:
+        return [one["scrapeUrl"] for one in json.load(answer)["data"]["activeTargets"]]

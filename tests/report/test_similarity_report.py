@@ -17,7 +17,7 @@ from hssl_ray.study.layout import trial_folder
 from hssl_ray.study.ledger import Ledger, Outcome
 from hssl_ray.study.spec import PlannedTrial, load_study
 from hssl_ray.trial import checkpoint
-from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, WEIGHTS
+from hssl_ray.trial.checkpoint_files import WEIGHTS
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.optim import build_optimizer
 
@@ -45,16 +45,8 @@ def train(config: TrialConfig) -> None:
             if weight.ndim > 1:
                 weight.add_(0.3 * weight.std() * torch.randn(weight.shape, generator=generator))
     optimizer, scaler = build_optimizer(network, network.probe, config), GradScaler("cpu", enabled=False)
-    checkpoint.commit(
-        trial_folder(home(), config.trial_id),
-        config,
-        network,
-        optimizer,
-        scaler,
-        epoch=config.epochs,
-        metrics={},
-        retention=KEEP_NEWEST,
-    )
+    workdir = trial_folder(home(), config.trial_id)
+    checkpoint.commit(workdir, config, network, optimizer, scaler, epoch=config.epochs, metrics={})
 
 
 def ran(path: Path, *, unfinished: tuple[str, ...] = (), damaged: tuple[str, ...] = ()) -> None:

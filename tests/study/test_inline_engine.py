@@ -74,14 +74,15 @@ def test_a_trial_resumes_from_its_checkpoint(tmp_path: Path) -> None:
 def test_a_checkpoint_ahead_of_the_journal_is_not_resumed_from(tmp_path: Path, lost: int) -> None:
     """Killed between checkpoint 4 and its record, or record 3 damaged: no epoch stays without a record."""
     one = trial(epochs=5)
+    asked = study(epochs=5, checkpoints={"every_epochs": 2, "keep": 3})
     folder = tmp_path / "trials" / one.trial_id
-    assert run(tmp_path, study(epochs=5)) == {"finished": 1}
+    assert run(tmp_path, asked) == {"finished": 1}
     (folder / "outcome.json").unlink()
     (tmp_path / "studies" / "fake" / "ledger.jsonl").unlink()
     lines = (folder / JOURNAL).read_bytes().splitlines(keepends=True)
     (folder / JOURNAL).write_bytes(b"".join(lines[:lost]))
     (folder / "trained.txt").unlink()
-    assert run(tmp_path, study(epochs=5)) == {"finished": 1}
+    assert run(tmp_path, asked) == {"finished": 1}
     assert epochs_trained(tmp_path, one.trial_id) == [3, 4, 5]
     assert [record.epoch for record in read_records(folder / JOURNAL)] == [1, 2, 3, 4, 5]
 

@@ -17,6 +17,7 @@ from hssl_ray.trial.checkpoint_files import (
     committed,
     folder,
     latest_valid,
+    retain,
     verify,
 )
 from hssl_ray.trial.config import TrialConfig
@@ -42,7 +43,7 @@ def network_and_optimizer(kind: str = "adamw", seed: int = 0) -> tuple[nn.Module
 @pytest.mark.parametrize("kind", ["adamw", "lars"])
 def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer(kind)
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=3, metrics={}, retention=KEEP_NEWEST)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=3, metrics={})
     twin, twin_optimizer = network_and_optimizer(kind, seed=9)
     assert restore(path, CONFIG, twin, twin_optimizer, SCALER) == 3
     batch = torch.randn(5, 3)
@@ -57,7 +58,8 @@ def test_restored_training_takes_the_same_next_step(kind: str, tmp_path: Path) -
 def test_only_the_newest_are_kept_and_nothing_else_is_left(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
     for epoch in (1, 2, 3, 4):
-        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, metrics={}, retention=KEEP_NEWEST)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=epoch, metrics={})
+        retain(tmp_path, KEEP_NEWEST)
     assert [path.name for path in committed(tmp_path)] == ["epoch-00003", "epoch-00004"]
     assert len(list(folder(tmp_path).iterdir())) == 2
 
@@ -84,8 +86,8 @@ def remove(path: Path) -> None:
 @pytest.mark.parametrize("damage", [cut, flip, empty, remove])
 def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, damage, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
-    bad = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={}, retention=KEEP_NEWEST)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={})
+    bad = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={})
     damage(bad / file)
     with pytest.raises(CheckpointError):
         verify(bad)
@@ -95,27 +97,27 @@ def test_a_damaged_newest_checkpoint_gives_way_to_the_one_before(file: str, dama
 
 def test_another_trial_s_checkpoint_is_refused(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={})
     with pytest.raises(CheckpointError, match="must be of trial"):
         restore(path, TrialConfig(epochs=21), network, optimizer, SCALER)
 
 
 def test_a_half_written_checkpoint_is_not_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     network, optimizer = network_and_optimizer()
-    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
+    good = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={})
 
     def crash(path: Path, value: object) -> None:
         raise OSError("disk full")
 
     monkeypatch.setattr(checkpoint, "write_json", crash)
     with pytest.raises(OSError, match="disk full"):
-        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={}, retention=KEEP_NEWEST)
+        commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=2, metrics={})
     assert latest_valid(tmp_path) == good
 
 
 def test_nothing_in_a_checkpoint_is_pickled(tmp_path: Path) -> None:
     network, optimizer = network_and_optimizer()
-    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={}, retention=KEEP_NEWEST)
+    path = commit(tmp_path, CONFIG, network, optimizer, SCALER, epoch=1, metrics={})
     names = {file.name for file in path.iterdir()}
     assert names == {"weights.safetensors", "optimizer.safetensors", "config.json", "state.json", "manifest.json"}
     assert TrialConfig.model_validate(json.loads((path / "config.json").read_text())) == CONFIG
@@ -131,7 +133,7 @@ def test_float16s_loss_scale_is_restored(tmp_path: Path) -> None:
         scaler.scale(network(torch.randn(5, 3)).square().sum()).backward()
         scaler.step(optimizer)
         scaler.update()
-    path = commit(tmp_path, CONFIG, network, optimizer, scaler, epoch=1, metrics={}, retention=KEEP_NEWEST)
+    path = commit(tmp_path, CONFIG, network, optimizer, scaler, epoch=1, metrics={})
     twin = GradScaler("cpu")
     restore(path, CONFIG, network, optimizer, twin)
     assert twin.state_dict() == scaler.state_dict()

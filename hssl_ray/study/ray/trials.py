@@ -198,7 +198,6 @@ def _rank(loop: dict[str, Any]) -> str | None:
                     start["resume"],
                     workdir=workdir,
                     checkpoint_every=options.checkpoint_every,
-                    keep=options.keep,
                     beat=pulse.beat,
                 )
         except (TrialDiverged, TrialStopped):

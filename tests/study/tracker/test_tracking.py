@@ -38,6 +38,7 @@ from hssl_ray.study.tracker.study_writer import CELLS_VIEW, SEEDS_VIEW
 from hssl_ray.study.tracker.tracked import Provenance, params, tracking_uri
 from hssl_ray.study.tracking import MlflowTracker
 from hssl_ray.trial import checkpoint
+from hssl_ray.trial.checkpoint_files import retain
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import Record
 
@@ -314,16 +315,9 @@ def commit(home: Path, trial: PlannedTrial, epoch: int, kept: Checkpoints | None
             value.mul_(1 + 0.01 * epoch)
     optimizer = torch.optim.SGD(network.parameters(), 0.1)
     folder = trial_folder(home, trial.trial_id)
-    saved = checkpoint.commit(
-        folder,
-        trial.config,
-        network,
-        optimizer,
-        GradScaler("cpu", enabled=False),
-        epoch=epoch,
-        metrics=metrics,
-        retention=(kept or Checkpoints()).retention,
-    )
+    scaler = GradScaler("cpu", enabled=False)
+    saved = checkpoint.commit(folder, trial.config, network, optimizer, scaler, epoch=epoch, metrics=metrics)
+    retain(folder, (kept or Checkpoints()).retention)
     return str(saved.relative_to(folder))
 
 
