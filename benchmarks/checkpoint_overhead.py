@@ -23,7 +23,7 @@ from figures import Figure, show
 from hssl_ray.data.manifest import parquet_directory, read_manifest
 from hssl_ray.data.mapped import ensure_mapped
 from hssl_ray.trial import checkpoint
-from hssl_ray.trial.checkpoint_files import committed, size_of
+from hssl_ray.trial.checkpoint_files import KEEP_NEWEST, committed, retain, size_of
 from hssl_ray.trial.config import TrialConfig
 from hssl_ray.trial.journal import JOURNAL, Journal, Record
 from hssl_ray.trial.train import train_trial
@@ -59,22 +59,24 @@ class Stopwatch:
 
 def one_trial(config: TrialConfig, workdir: Path) -> dict[str, float]:
     """Seconds of a trial and of what kept it safe."""
-    saving, writing, commit = Stopwatch(), Stopwatch(), checkpoint.commit
+    saving, removing, writing, commit = Stopwatch(), Stopwatch(), Stopwatch(), checkpoint.commit
     checkpoint.commit = saving.around(commit)
     since = time.perf_counter()
     try:
         with Journal(workdir / JOURNAL) as journal:
-            append = writing.around(journal.append)
-            train_trial(
-                config,
-                lambda metrics, saved: append(Record(int(metrics["epoch"]), metrics, saved and saved.name)),
-                workdir=workdir,
-            )
+            append, thin_out = writing.around(journal.append), removing.around(retain)
+
+            def report(metrics: dict[str, float], saved: Path | None) -> None:
+                append(Record(int(metrics["epoch"]), metrics, saved and saved.name))
+                if saved is not None:
+                    thin_out(workdir, KEEP_NEWEST)
+
+            train_trial(config, report, workdir=workdir)
     finally:
         checkpoint.commit = commit
     return {
         "trial": time.perf_counter() - since,
-        "checkpoints": sum(saving.seconds),
+        "checkpoints": sum(saving.seconds) + sum(removing.seconds),
         "a_checkpoint": statistics.median(saving.seconds),
         "count": len(saving.seconds),
         "journal": sum(writing.seconds),

@@ -7,15 +7,14 @@ import shutil
 import subprocess
 import sys
 import time
-import urllib.parse
-import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
+from hssl_ray.machine.services import answers
 from tests.ports import free_port
+from tests.prometheus import ask
 
 ROOT = Path(__file__).parents[2]
 BOARDS = sorted((ROOT / "dashboards" / "grafana").glob("*.json"))
@@ -65,26 +64,13 @@ def prometheus(client: dict[str, str], tmp_path: Path) -> Iterator[str]:
     )
     try:
         deadline = time.monotonic() + 60
-        while not is_ready(f"http://{address}"):
+        while not answers(f"http://{address}/-/ready"):
             assert server.poll() is None and time.monotonic() < deadline
             time.sleep(0.2)
         yield f"http://{address}"
     finally:
         server.terminate()
         server.wait()
-
-
-def is_ready(server: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{server}/-/ready", timeout=5):
-            return True
-    except OSError:
-        return False
-
-
-def ask(server: str, path: str, **query: str) -> Any:
-    with urllib.request.urlopen(f"{server}/api/v1/{path}?{urllib.parse.urlencode(query)}", timeout=30) as answer:
-        return json.load(answer)["data"]
 
 
 def queries() -> dict[tuple[str, str], str]:

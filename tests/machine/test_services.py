@@ -3,7 +3,6 @@
 import json
 import shutil
 import subprocess
-import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from hssl_ray.machine.services import (
     ray_head,
 )
 from tests.ports import free_port
+from tests.prometheus import ask
 from tests.study.ray_cluster import wait_until
 
 DOCKER = Path(__file__).parents[2] / "docker"
@@ -124,5 +124,4 @@ def test_prometheus_finds_a_node_that_joins_later(tmp_path: Path) -> None:
 
 
 def scraped(server: str) -> list[str]:
-    with urllib.request.urlopen(f"{server}/api/v1/targets", timeout=30) as answer:
-        return [one["scrapeUrl"] for one in json.load(answer)["data"]["activeTargets"]]
+    return [one["scrapeUrl"] for one in ask(server, "targets")["activeTargets"]]
