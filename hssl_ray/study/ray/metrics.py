@@ -35,14 +35,14 @@ class Exporter:
 
 @contextmanager
 def exported(samples: Callable[[], Mapping[Sample, float]], every: float = EVERY_SECONDS) -> Iterator[None]:
-    """Export samples for as long as the block runs; connected to Ray all the time."""
+    """Export samples for as long as the block runs, and how it ended; connected to Ray all the time."""
     exporter, done = Exporter(), threading.Event()
 
     def repeat() -> None:
-        while True:
+        while not done.is_set():
             exporter.export(samples())
-            if done.wait(every):
-                return
+            done.wait(every)
+        exporter.export(samples())
 
     thread = threading.Thread(target=repeat, name="hssl-metrics", daemon=True)
     thread.start()

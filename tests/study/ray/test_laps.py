@@ -29,5 +29,7 @@ def test_tunes_trials_go_with_their_lap(head: Head, tmp_path: Path) -> None:
     assert all(epochs_trained(tmp_path, trial(seed, epochs=2).trial_id) == [1, 2] for seed in range(TRIALS))
     assert found["alive"][LAP - 1] == LAP
     assert max(found["alive"]) == LAP
+    assert all(found["apart"]), "what is large goes back to the system when it is freed"
+    assert not found["apart_after"]
     assert found["left"] > max(found["said"]) > 0, "Ray says it, under the name that we know"
     assert max(found["said"][LAP:]) <= max(found["said"][:LAP])
