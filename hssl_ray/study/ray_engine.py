@@ -29,7 +29,6 @@ from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.file.sections import Resources
 from hssl_ray.study.live import Sample
 from hssl_ray.study.ray.garbage import uncollected
-from hssl_ray.study.ray.heap import large_blocks_returned
 from hssl_ray.study.ray.lean_head import LeanHead
 from hssl_ray.study.ray.lean_workers import enter_quickly, inherited_variables
 from hssl_ray.study.ray.machines import living_nodes
@@ -98,7 +97,6 @@ class RayEngine:
             with (
                 contextlib.nullcontext() if address else inherited_variables(),
                 contextlib.nullcontext() if self._samples is None else exported(self._samples),
-                large_blocks_returned(),
             ):
                 tune_sweep(sweep, self._program, resources, replace(options, mark=mark))
         _remove_leftovers(scratch)

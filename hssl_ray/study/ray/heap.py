@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import ctypes
-from collections.abc import Iterator
-from contextlib import contextmanager
+import math
+import time
 
-LARGE = 128 * 1024
-TRIM_THRESHOLD, MMAP_THRESHOLD = -1, -3  # as malloc.h numbers them
-LARGEST = 32 * 1024 * 1024  # what glibc's own limit may grow to, on machines of 64 bits
+SECONDS = 1.0
 
 
-@contextmanager
-def large_blocks_returned() -> Iterator[None]:
-    """As long as the block runs, memory that was allocated in 128 KiB or more goes back to the system when freed.
+class Heap:
+    """The heap of this process.
 
-    So it is when a process starts. But glibc raises that limit to the largest block that was ever freed, and what is
-    smaller then lies between blocks that stay, where the holes it leaves are not given back. Other allocators are left
-    alone.
+    glibc gives back what is free at its end only. Of a large block that lies before small ones that stay, and of the
+    next one that does not fit into its hole, a driver would keep 1 KB for every trial it has seen.
     """
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is None:
-        yield
-        return
-    _limit(mallopt, LARGE)
-    try:
-        yield
-    finally:
-        _limit(mallopt, LARGEST)
 
+    def __init__(self) -> None:
+        self._trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+        self._trimmed = -math.inf
 
-def _limit(mallopt: ctypes._NamedFuncPointer, size: int) -> None:
-    """Map blocks of that size on their own; shrink the heap once twice as much is free at its end."""
-    mallopt(MMAP_THRESHOLD, size)
-    mallopt(TRIM_THRESHOLD, 2 * size)
+    def give_back(self) -> None:
+        """Give every free page back to the system, once a second at most (it takes half a millisecond).
+
+        Allocators other than glibc's do so themselves and are left alone.
+        """
+        if self._trim is not None and time.monotonic() - self._trimmed >= SECONDS:
+            self._trim(0)
+            self._trimmed = time.monotonic()

@@ -24,6 +24,7 @@ from ray.util import debug
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.file.sections import Resources
+from hssl_ray.study.ray.heap import Heap
 from hssl_ray.study.ray.machines import RayMachines, living_nodes
 from hssl_ray.study.ray.placement import HEAD, concurrent_trials
 from hssl_ray.study.ray.trials import train_alone, train_group
@@ -208,7 +209,7 @@ class _Scheduler(FIFOScheduler):
 
 
 class _Callback(TrialProgressCallback):
-    """Hears when a trial starts, and looks for signals on every turn of Tune's loop.
+    """Hears when a trial starts, and on every turn of Tune's loop looks for signals and gives freed memory back.
 
     Of this kind so that Tune adds none of its own, which prints a line for every process that is lost.
     """
@@ -216,6 +217,7 @@ class _Callback(TrialProgressCallback):
     def __init__(self, bridge: TuneBridge) -> None:
         super().__init__()
         self._bridge = bridge
+        self._heap = Heap()
 
     def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
         """The sweep tells what there is to tell."""
@@ -225,6 +227,7 @@ class _Callback(TrialProgressCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._bridge.step()
+        self._heap.give_back()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._bridge.start(trial)
