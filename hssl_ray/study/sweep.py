@@ -258,6 +258,7 @@ class Sweep:
         if running is None:
             return
         trial, attempt = running.assignment.trial, running.assignment.attempt
+        trial_id = trial.trial_id  # kept from here on, and not the engine's copy
         records = self._catch_up(running)
         if ending.state == "finished" and (not records or records[-1].epoch < trial.config.epochs):
             done = records[-1].epoch if records else 0
