@@ -32,7 +32,6 @@ class Alive(NoObserver):
     def trial_ended(self, planned: PlannedTrial, outcome: Outcome) -> None:
         from ray.tune.experiment import Trial  # after Ray's settings
 
-        gc.collect()
         self.counts.append(sum(type(one) is Trial for one in gc.get_objects()))
         self.said.append(said())
         if not self._small:
