@@ -11,7 +11,8 @@ def give_back_freed() -> None:
 
     A trial's processes keep what they free, so that the next step need not page it in again (`TRIALS` in
     `study.ray.settings`).
-    Between two kinds of work that is a loss: holes that feature maps leave do not fit what the probes hold.
+    Between two kinds of work that is a loss: holes that feature maps leave do not fit what the probes hold. So it is in
+    a driver, which stays while trials come and go.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -15,8 +15,8 @@ from hssl_ray.study.ledger import Outcome
 from hssl_ray.study.ray.settings import build_ray_engine
 from hssl_ray.study.run import run_study
 from hssl_ray.study.spec import PlannedTrial, Study
+from tests.holes import make_holes, resident
 from tests.study.engine_programs import PROGRAM
-from tests.study.holes import make_holes, resident
 
 HOLES = 200
 """MiB of them."""

@@ -25,18 +25,22 @@ from ray.util import debug
 
 from hssl_ray.study.engine import ClusterError, TrialOptions, TrialProgram
 from hssl_ray.study.file.sections import Resources
-from hssl_ray.study.ray.heap import Heap
 from hssl_ray.study.ray.machines import RayMachines, living_nodes
 from hssl_ray.study.ray.placement import HEAD, concurrent_trials
 from hssl_ray.study.ray.trials import train_alone, train_group
 from hssl_ray.study.ray.tune_bridge import TuneBridge
 from hssl_ray.study.ray.vigil import Vigil
 from hssl_ray.study.sweep import Assignment, Sweep, Wait
+from hssl_ray.trial.freed import give_back_freed
 
 log = logging.getLogger(__name__)
 
 SECRETS = frozenset({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SECURITY_TOKEN", "AWS_SESSION_TOKEN"})
 LOOK_SECONDS = 1.0
+GIVE_BACK_SECONDS = 1.0
+"""Between two times that freed pages are given back, which takes half a millisecond. Of itself glibc gives back what is
+free at its heap's end; of the holes between what stays a driver would keep 1 KB for every trial it has seen.
+"""
 LAP = 500
 """Trials of one loop. Tune keeps every trial it ever had, 37 KB each, and looks through all of them at every turn; what
 a loop kept goes when it ends. Between two loops slots wait for the last trial, and for new processes.
@@ -219,7 +223,7 @@ class _Callback(TrialProgressCallback):
     def __init__(self, bridge: TuneBridge) -> None:
         super().__init__()
         self._bridge = bridge
-        self._heap = Heap()
+        self._given_back = -math.inf
 
     def log_result(self, trial: Any, result: dict[str, Any], error: bool = False) -> None:
         """The sweep tells what there is to tell."""
@@ -229,7 +233,9 @@ class _Callback(TrialProgressCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Any], **info: Any) -> None:
         self._bridge.step()
-        self._heap.give_back()
+        if time.monotonic() - self._given_back >= GIVE_BACK_SECONDS:
+            give_back_freed()
+            self._given_back = time.monotonic()
 
     def on_trial_start(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
         self._bridge.start(trial)
