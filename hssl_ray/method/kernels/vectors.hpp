@@ -13,6 +13,14 @@
 
 namespace {
 
+// Bytes of a vector register. A vector that fills two of them is right too, but nine sums of it are more than there are
+// registers.
+#if defined(__AVX512F__)
+constexpr int REGISTER = 64;
+#else
+constexpr int REGISTER = 32;
+#endif
+
 template <class T, int LANES>
 using Vector __attribute__((vector_size(LANES * sizeof(T)), aligned(sizeof(T)))) = T;
 
@@ -79,7 +87,7 @@ struct Bfloat16 {
 // Calls body with the widest vectors that fit, from `begin` to `count`.
 template <class T, class Body>
 void in_lanes(int64_t count, Body body) {
-    constexpr int WIDE = 64 / sizeof(T);
+    constexpr int WIDE = REGISTER / sizeof(T);
     int64_t at = 0;
     for (; at + WIDE <= count; at += WIDE) body(std::integral_constant<int, WIDE>(), at);
     for (; at + WIDE / 2 <= count; at += WIDE / 2) body(std::integral_constant<int, WIDE / 2>(), at);
