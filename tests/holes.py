@@ -1,5 +1,6 @@
 """Holes in a heap: large blocks that were freed between small ones that stay."""
 
+import resource
 from pathlib import Path
 
 MIB = 2**20
@@ -7,7 +8,7 @@ MIB = 2**20
 
 def resident() -> float:
     """MiB of this process that lie in memory."""
-    return int(Path("/proc/self/statm").read_text().split()[1]) * 4096 / MIB
+    return int(Path("/proc/self/statm").read_text().split()[1]) * resource.getpagesize() / MIB
 
 
 def make_holes(mebibytes: int) -> list[bytearray]:

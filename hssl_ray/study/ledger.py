@@ -44,7 +44,7 @@ RESERVE = "reserve"
 OUTCOME = "outcome.json"
 
 State = Literal["finished", "pruned", "diverged", "failed", "killed"]
-STATES: dict[str, State] = {state: state for state in get_args(State)}
+END_STATES: dict[str, State] = {state: state for state in get_args(State)}
 """By their names: engines and files bring a string of its own for every trial."""
 Cause = Literal[
     "worker_lost", "node_lost", "preempted", "hung", "damaged_checkpoint", "oom", "disk_full", "foreign_home",
@@ -67,8 +67,8 @@ class Outcome:
     """Wall time of this attempt."""
 
     def __post_init__(self) -> None:
-        if self.state not in STATES:
-            raise ValueError(f"state: must be one of {', '.join(STATES)}, got {self.state}")
+        if self.state not in END_STATES:
+            raise ValueError(f"state: must be one of {', '.join(END_STATES)}, got {self.state}")
 
     def is_done(self, early_stop: bool) -> bool:
         """Whether the trial needs no further attempt in a study that stops trials early, or in one that does not."""
@@ -166,7 +166,7 @@ class History:
         """`ended`."""
         if self.metrics is not None:
             kept = {name: outcome.metrics[name] for name in self.metrics if name in outcome.metrics}
-            outcome = replace(outcome, state=STATES[outcome.state], metrics=kept)
+            outcome = replace(outcome, state=END_STATES[outcome.state], metrics=kept)
         self.outcomes[trial_id] = outcome
         if self.started.pop(trial_id, None) is not None:  # else it is another study's
             self.seconds += outcome.seconds

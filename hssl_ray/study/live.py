@@ -10,17 +10,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Literal
 
 from hssl_ray.study.engine import Summary
 from hssl_ray.study.file.sections import EarlyStop
-from hssl_ray.study.ledger import Outcome, State
+from hssl_ray.study.ledger import END_STATES, Outcome
 from hssl_ray.study.metrics import LESS_IS_BETTER
 from hssl_ray.study.search.early_stop import rung_epochs
 from hssl_ray.study.spec import PlannedTrial, Study
 from hssl_ray.trial.journal import Record
 
-STATES = ("planned", "running", *get_args(State))
+STATES = ("planned", "running", *END_STATES)
 ALWAYS = ("train/loss", "probe/top1")
 """Metrics that every study shows, beside the one that it compares."""
 
