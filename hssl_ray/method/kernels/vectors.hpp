@@ -13,16 +13,19 @@
 
 namespace {
 
-// Bytes of a vector register. A vector that fills two of them is right too, but nine sums of it are more than there are
-// registers.
+// Bytes of a vector register. Wider vectors are right too, but nine sums of them are more than there are registers.
 #if defined(__AVX512F__)
 constexpr int REGISTER = 64;
-#else
+#elif defined(__AVX__)
 constexpr int REGISTER = 32;
+#else
+constexpr int REGISTER = 16;
 #endif
 
+// As aligned as registers are. With AVX2, g++ keeps vectors of a smaller alignment in memory, each sum of them too.
+// Numbers in arrays may lie anywhere: they are copied in and out.
 template <class T, int LANES>
-using Vector __attribute__((vector_size(LANES * sizeof(T)), aligned(sizeof(T)))) = T;
+using Vector __attribute__((vector_size(LANES * sizeof(T)))) = T;
 
 template <class To, class From>
 To same_bits(From from) {
