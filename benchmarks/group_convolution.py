@@ -1,6 +1,6 @@
 """Group convolutions, forward and backward: ours beside SESN's way, the networks' layers, float32 and bfloat16.
 
-    python benchmarks/group_convolution.py [--rounds 7] [--threads 1] [--json]
+    python benchmarks/group_convolution.py [--rounds 7] [--threads 1] [--types fp32 bf16] [--json]
 
 Ratios are SESN's way in float32 over ours, pair by pair, so above 1 is how many times as fast; rounds alternate. Both
 compute the same function: equal to 1e-5 in float32, checked before timing. The last lines are the machine's roof: what
@@ -19,6 +19,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from figures import Figure, paired_ratio, show
+from number_types import TYPES, add_types, chosen_types
 from sesn import SesnGroupConv2d
 from torch import Tensor, nn
 
@@ -113,27 +114,29 @@ def multiplications(layer: Layer) -> int:
     return 3 * 9 * places * layer.in_channels * layer.out_channels
 
 
-def measure(layer: Layer, rounds: int, roof: dict[torch.dtype, float]) -> Iterator[Figure]:
+def measure(layer: Layer, rounds: int, roof: dict[str, float]) -> Iterator[Figure]:
+    """Figures of the number types that there is a roof of."""
     check_equal(layer)
     ours, theirs = pair(layer)
     plain, lifted = inputs(layer, torch.Tensor.contiguous), inputs(layer, lifted_first)
-    times: dict[str, list[float]] = {"sesn": [], "fp32": [], "bf16": []}
+    of_theirs: list[float] = []
+    of_ours: dict[str, list[float]] = {name: [] for name in roof}
     for _ in range(rounds + 1):
-        times["sesn"].append(seconds(theirs, *plain, torch.float32))
-        times["fp32"].append(seconds(ours, *lifted, torch.float32))
-        times["bf16"].append(seconds(ours, *lifted, torch.bfloat16))
-    times = {name: values[1:] for name, values in times.items()}
-    for name, dtype, bar in zip(("fp32", "bf16"), (torch.float32, torch.bfloat16), layer.bars, strict=True):
-        spent = statistics.median(times[name])
+        of_theirs.append(seconds(theirs, *plain, torch.float32))
+        for name, times in of_ours.items():
+            times.append(seconds(ours, *lifted, TYPES[name]))
+    bars = dict(zip(TYPES, layer.bars, strict=True))
+    for name, times in of_ours.items():
+        spent = statistics.median(times[1:])
         yield Figure(
             f"{layer.name}, {name}",
-            paired_ratio(times["sesn"], times[name]),
+            paired_ratio(of_theirs[1:], times[1:]),
             "x SESN",
-            bar,
+            bars[name],
             detail={
-                "sesn_fp32_ms": 1e3 * statistics.median(times["sesn"]),
+                "sesn_fp32_ms": 1e3 * statistics.median(of_theirs[1:]),
                 "ours_ms": 1e3 * spent,
-                "share": 2 * multiplications(layer) / spent / roof[dtype],
+                "share": 2 * multiplications(layer) / spent / roof[name],
                 "images": layer.images,
                 "rounds": rounds,
             },
@@ -159,13 +162,12 @@ def roofs(dtype: torch.dtype) -> tuple[float, float]:
     return convolution, fastest(lambda: product(a, b), 2 * 1536**3)
 
 
-def figures(rounds: int) -> Iterator[Figure]:
-    found = {dtype: roofs(dtype) for dtype in (torch.float32, torch.bfloat16)}
-    best = {dtype: max(rates) for dtype, rates in found.items()}
+def figures(rounds: int, types: list[str]) -> Iterator[Figure]:
+    found = {name: roofs(TYPES[name]) for name in types}
+    best = {name: max(rates) for name, rates in found.items()}
     for layer in LAYERS:
         yield from measure(layer, rounds, best)
-    for dtype, (convolution, matrix) in found.items():
-        name = str(dtype).removeprefix("torch.")
+    for name, (convolution, matrix) in found.items():
         yield Figure(f"roof: dense convolution, {name}", convolution / 1e9, "GFLOP/s")
         yield Figure(f"roof: matrix product, {name}", matrix / 1e9, "GFLOP/s")
 
@@ -174,10 +176,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=7)
     parser.add_argument("--threads", type=int, default=1, help="of a trial's process; two trials share this machine")
+    add_types(parser)
     parser.add_argument("--json", action="store_true")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
-    show("group_convolution", figures(arguments.rounds), as_json=arguments.json)
+    found = figures(arguments.rounds, chosen_types(arguments.types))
+    show("group_convolution", found, as_json=arguments.json)
 
 
 if __name__ == "__main__":

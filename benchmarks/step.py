@@ -1,6 +1,7 @@
 """Whole training steps of the MNIST scale network: H-SSL and A-SSL, ours beside the stock recipe's A-SSL.
 
-    python benchmarks/step.py [--rounds 5] [--steps 2] [--threads 2] [--width 1] [--batch 512] [--json]
+    python benchmarks/step.py [--rounds 5] [--steps 2] [--threads 2] [--width 1] [--batch 512]
+                              [--types fp32 bf16] [--json]
 
 Each side is a process of its own with the threads of a trial; they take turns, `--steps` steps a round, and ratios are
 of images per second in the same round. Ours runs the product's own loop, `train_epoch`, and its journal; the stock
@@ -25,6 +26,7 @@ from typing import IO
 import torch
 from figures import Figure, paired_ratio, show
 from mlflow import MlflowClient
+from number_types import TYPES, add_types, chosen_types
 from step_parts import label_parts, seconds_by_part, share_outside
 from stock_recipe import StockTrial, log_metrics, stock_loader
 
@@ -42,7 +44,7 @@ from hssl_ray.trial.task import Task
 from hssl_ray.trial.train import train_epoch
 
 KEEP_MEMORY = {name: value for name, value in TRIALS.items() if name.startswith("MALLOC_")}
-SIDES = ("stock", "a_ssl fp32", "a_ssl bf16", "h_ssl fp32", "h_ssl bf16")
+SIDES = ("stock", *(f"{method} {number}" for method in ("a_ssl", "h_ssl") for number in TYPES))
 FULL_MNIST = 60_000
 Epoch = Callable[[], float]
 
@@ -159,21 +161,22 @@ class Side:
         self.process.wait()
 
 
-def figures(width: float, batch: int, steps: int, threads: int, rounds: int) -> Iterator[Figure]:
-    configs = {side: trial_config(side, width, batch, steps) for side in SIDES}
-    seconds: dict[str, list[float]] = {side: [] for side in SIDES}
+def figures(width: float, batch: int, steps: int, threads: int, rounds: int, types: list[str]) -> Iterator[Figure]:
+    names = [side for side in SIDES if side == "stock" or side.split()[1] in types]
+    configs = {side: trial_config(side, width, batch, steps) for side in names}
+    seconds: dict[str, list[float]] = {side: [] for side in names}
     sides: dict[str, Side] = {}
     try:
-        for side in SIDES:
+        for side in names:
             sides[side] = Side(side, configs[side], threads)
         for _ in range(rounds):
-            for side in SIDES:
+            for side in names:
                 seconds[side].append(float(sides[side].ask("go")))
-        parts = {side: json.loads(sides[side].ask("parts")) for side in SIDES if side != "stock"}
+        parts = {side: json.loads(sides[side].ask("parts")) for side in names if side != "stock"}
     finally:
         for started in sides.values():
             started.end()
-    for side in SIDES:
+    for side in names:
         median = statistics.median(seconds[side])
         spread = {"ms": median * 1e3, "fastest_ms": min(seconds[side]) * 1e3, "rounds": rounds, "threads": threads}
         yield Figure(f"step, {side}", batch / median, "images/s", detail=spread)
@@ -184,6 +187,8 @@ def figures(width: float, batch: int, steps: int, threads: int, rounds: int) -> 
         ("h_ssl bf16", "a_ssl bf16", 1.8),
         ("h_ssl fp32", "a_ssl fp32", 1.8),
     ):
+        if ours not in names:
+            continue
         ratio = paired_ratio(seconds[theirs], seconds[ours])
         yield Figure(f"step, {ours} against {theirs}", ratio, "times", bar, detail=dict(whole))
     for side, found in parts.items():
@@ -200,6 +205,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--width", type=float, default=1.0)
     parser.add_argument("--batch", type=int, default=512)
+    add_types(parser)
     parser.add_argument("--json", action="store_true")
     parser.add_argument("--child", choices=SIDES, help=argparse.SUPPRESS)
     parser.add_argument("--config", help=argparse.SUPPRESS)
@@ -207,7 +213,8 @@ def main() -> None:
     if arguments.child:
         child(arguments.child, TrialConfig.model_validate_json(arguments.config), arguments.threads)
         return
-    found = figures(arguments.width, arguments.batch, arguments.steps, arguments.threads, arguments.rounds)
+    sizes = arguments.width, arguments.batch, arguments.steps, arguments.threads, arguments.rounds
+    found = figures(*sizes, chosen_types(arguments.types))
     show("step", found, as_json=arguments.json)
 
 
