@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Callable, Iterator
 
 import pytest
 import torch
 from torch import Tensor, nn
 
-from hssl_ray.method import geometry
+from hssl_ray.method import geometry, native
 from hssl_ray.method.groups import (
     Dihedral,
     Group,
@@ -18,7 +19,7 @@ from hssl_ray.method.groups import (
     ScaleTranslation,
     Translation,
 )
-from hssl_ray.method.native import SWITCH
+from hssl_ray.method.native import FLAGS, SWITCH, native_library
 from hssl_ray.method.networks import Network, build_network
 from hssl_ray.trial.config import TrialConfig
 
@@ -31,6 +32,9 @@ GROUPS: dict[str, Callable[[], Group]] = {
     "rotation_translation": lambda: RotationTranslation(geometry.rotation_translation(8), image_size=28, stride=4),
     "scale_translation": lambda: ScaleTranslation(geometry.scale_translation(8), image_size=28, stride=4),
 }
+
+LESS_OF_IT = {"all of it": (), "AVX2": ("-mno-avx512f",), "SSE": ("-mno-avx",)}
+"""Compiler flags that leave some of this processor unused."""
 
 
 @pytest.fixture(autouse=True)
@@ -53,6 +57,19 @@ def group(request: pytest.FixtureRequest) -> Group:
 def either_way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """With compiled kernels, and with none, as on a machine without a compiler."""
     monkeypatch.setenv(SWITCH, "1" if request.param == "compiled" else "0")
+
+
+@pytest.fixture(params=list(LESS_OF_IT))
+def processor(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Kernels compiled for this processor, and for those with narrower vectors."""
+    flags = LESS_OF_IT[request.param]
+    if flags and platform.machine() not in ("x86_64", "AMD64"):
+        pytest.skip("flags of another kind of processor")
+    monkeypatch.setattr(native, "FLAGS", (*FLAGS, *flags))
+    native._load.cache_clear()
+    assert native_library() is not None
+    yield
+    native._load.cache_clear()
 
 
 @pytest.fixture

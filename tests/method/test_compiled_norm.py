@@ -11,7 +11,10 @@ from hssl_ray.method.compiled_norm import library_for, moments
 from hssl_ray.method.native import SWITCH, native_library
 from hssl_ray.method.normalisation import BatchNorm
 
-pytestmark = pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine")
+pytestmark = [
+    pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine"),
+    pytest.mark.usefixtures("processor"),
+]
 
 SHAPES = [(300, 1), (300, 37), (4, 8, 29, 29), (2, 96, 15, 15), (3, 5, 1, 1)]
 

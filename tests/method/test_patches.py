@@ -11,7 +11,10 @@ from hssl_ray.method.native import SWITCH, native_library
 from hssl_ray.method.patches import PatchConvolution
 from hssl_ray.method.steerable import LiftingConv2d
 
-pytestmark = pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine")
+pytestmark = [
+    pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine"),
+    pytest.mark.usefixtures("processor"),
+]
 
 
 @pytest.mark.parametrize("channels", [1, 3])

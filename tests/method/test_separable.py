@@ -15,7 +15,10 @@ from hssl_ray.method.native import SWITCH, native_library
 from hssl_ray.method.separable import FUNCTIONS, Factors, SeparableConvolution, factorise
 from hssl_ray.method.steerable import GroupConv2d, hermite_basis
 
-pytestmark = pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine")
+pytestmark = [
+    pytest.mark.skipif(native_library() is None, reason="no C++ compiler on this machine"),
+    pytest.mark.usefixtures("processor"),
+]
 
 GROUPS: tuple[GroupName, ...] = ("translation", "scale", "rotation", "dihedral")
 
