@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from hssl_ray.method.groups import Group
 from hssl_ray.method.layout import unfold
-from hssl_ray.method.patches import PatchConvolution
+from hssl_ray.method.lifting import LiftedConvolution
 from hssl_ray.method.separable import Factors, SeparableConvolution, factorise
 
 BasisKind = Literal["A", "B"]
@@ -194,12 +194,12 @@ class LiftingConv2d(_SteerableConv2d):
         super().__init__(in_channels, out_channels, kernel_size, effective_size, group, stride=stride, padding=padding)
         self.weight = nn.Parameter(torch.empty(out_channels, in_channels, effective_size**2))
         nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
-        self.by_patches = PatchConvolution(kernel_size, stride, padding)
+        self.lifted = LiftedConvolution(kernel_size, stride, padding)
 
     def forward(self, x: Tensor) -> Tensor:
-        if self.by_patches.computes(x):
+        if self.lifted.computes(x):
             full = self.full_kernels(self.weight).permute(2, 0, 1, 3, 4)  # (G, C', C, k, k)
-            return self.by_patches(x, full).permute(1, 4, 0, 2, 3)
+            return self.lifted(x, full).permute(1, 4, 0, 2, 3)
         x = x.contiguous(memory_format=torch.channels_last)
         kernels = self.kernels(self.weight[:, :, None])
         maps = [self.convolve(x, kernel, margin) for kernel, margin in zip(kernels, self.margins, strict=True)]

@@ -1,6 +1,6 @@
 // The doors that Python comes in by: one function for each kernel and number type.
+#include "lifting.hpp"
 #include "normalisation.hpp"
-#include "patches.hpp"
 #include "separable.hpp"
 
 #define EXPORT(name, format)                                                                                           \
@@ -12,8 +12,13 @@
                                    const void* along_columns, int64_t threads) {                                       \
         adjoint<format>(response, map, sizes, along_rows, along_columns, threads);                                     \
     }                                                                                                                  \
-    extern "C" void patches_##name(const void* maps, void* matrix, const int64_t* sizes, int64_t threads) {            \
-        patches<format>(maps, matrix, sizes, threads);                                                                 \
+    extern "C" void lift_##name(const void* images, const void* kernels, void* maps, const int64_t* sizes,             \
+                                int64_t threads) {                                                                     \
+        lift<format>(images, kernels, maps, sizes, threads);                                                           \
+    }                                                                                                                  \
+    extern "C" void lift_back_##name(const void* images, const void* grad, void* grad_kernels, const int64_t* sizes,   \
+                                     int64_t threads) {                                                                \
+        lift_back<format>(images, grad, grad_kernels, sizes, threads);                                                 \
     }                                                                                                                  \
     extern "C" void moments_##name(const void* x, int64_t rows, int64_t channels, double* mean, double* squares,       \
                                    int64_t threads) {                                                                  \
