@@ -31,14 +31,20 @@ void in_chunks(int64_t rows, int64_t channels, int64_t threads, Body body, Join 
     for (auto& of_thread : totals) join(of_thread);
 }
 
+// Calls body(which sum, row) for each row.
+template <class Body>
+void each_at_once(int64_t rows, Body body) {
+    int64_t row = 0;
+    for (; row + AT_ONCE <= rows; row += AT_ONCE)
+        for (int i = 0; i < AT_ONCE; ++i) body(i, row + i);
+    for (; row < rows; ++row) body(0, row);
+}
+
 // Adds up term(row) over rows, lane by lane.
 template <class S, int L, class Term>
 Vector<S, L> sum_over(int64_t rows, Term term) {
     Vector<S, L> sums[AT_ONCE] = {};
-    int64_t row = 0;
-    for (; row + AT_ONCE <= rows; row += AT_ONCE)
-        for (int i = 0; i < AT_ONCE; ++i) sums[i] += term(row + i);
-    for (; row < rows; ++row) sums[0] += term(row);
+    each_at_once(rows, [&](int i, int64_t row) { sums[i] += term(row); });
     return (sums[0] + sums[1]) + (sums[2] + sums[3]);
 }
 
@@ -130,12 +136,12 @@ void gradient_sums(const void* x, const void* grad, int64_t rows, int64_t channe
             const auto a = Format<S>::template load<L>(scale + at), b = Format<S>::template load<L>(offset + at);
             const auto centre = Format<S>::template load<L>(mean + at);
             Vector<S, L> plain[AT_ONCE] = {}, times[AT_ONCE] = {};
-            for (int64_t row = 0; row < count; ++row) {
+            each_at_once(count, [&](int i, int64_t row) {
                 const auto value = F::template load<L>(values + row * channels + at);
                 const auto g = passed<S, L>(F::template load<L>(grads + row * channels + at), value, a, b, relu);
-                plain[row % AT_ONCE] += g;
-                times[row % AT_ONCE] += g * (value - centre);
-            }
+                plain[i] += g;
+                times[i] += g * (value - centre);
+            });
             const Vector<S, L> all = (plain[0] + plain[1]) + (plain[2] + plain[3]);
             const Vector<S, L> products = (times[0] + times[1]) + (times[2] + times[3]);
             for (int i = 0; i < L; ++i) own.of_grad[at + i] += all[i], own.of_product[at + i] += products[i];
