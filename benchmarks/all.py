@@ -34,6 +34,7 @@ class Script:
 
 SCRIPTS = (
     Script("group_convolution", ("--threads", "2"), ("--rounds", "1")),
+    Script("lifting", (), ("--rounds", "1")),
     Script("batch_norm", (), ("--rounds", "1")),
     Script("step", ("--threads", "2"), ("--rounds", "1", "--steps", "1")),
     Script("memory"),
