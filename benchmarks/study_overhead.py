@@ -32,7 +32,7 @@ STUDY = """\
 study: overhead
 base:
   dataset: mnist-mini
-  train_images: 1500
+  train_images: 2000
   batch_size: 250
   group: scale
   width: 0.25
