@@ -8,17 +8,20 @@ import torch
 from torch import Tensor
 
 BLOCK_BYTES = 2_000_000
-"""Of a block's matrix."""
+"""Of a block's matrix, about."""
 BLOCK_ROWS = 1024
-"""Of a block's matrix, at least: gradients of weights are summed up once for each block."""
+"""Of a block's matrix, about and at least: gradients of weights are summed up once for each block."""
 
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # in torch builds that have oneDNN
 
 
 def image_blocks(images: int, places: int, bytes_of_place: int) -> Iterator[slice]:
-    """Slices of the images, with `places` rows of the matrix for each image."""
+    """Slices of the images, with `places` rows of the matrix for each image; all of one size or two, since what a
+    small last one leaves of its images cannot be shared among threads.
+    """
     size = max(1, BLOCK_BYTES // (places * bytes_of_place), -(-BLOCK_ROWS // places))
-    return (slice(start, start + size) for start in range(0, images, size))
+    blocks = min(images, max(1, round(images / size)))
+    return (slice(images * block // blocks, images * (block + 1) // blocks) for block in range(blocks))
 
 
 def product(a: Tensor, b: Tensor, out: Tensor | None = None) -> Tensor:

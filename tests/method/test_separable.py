@@ -162,6 +162,14 @@ def test_narrower_types_are_off_by_their_rounding(kind: torch.dtype, tolerance: 
         assert (a - b).norm() <= tolerance * b.norm()
 
 
+@pytest.mark.parametrize("images", [0, 1, 7, 16, 32, 250])
+def test_blocks_take_every_image_once_and_are_even(images: int) -> None:
+    blocks = list(matrix.image_blocks(images, 225, 576))
+    assert [n for block in blocks for n in range(images)[block]] == list(range(images))
+    sizes = {block.stop - block.start for block in blocks}
+    assert not sizes or (max(sizes) - min(sizes) <= 1 and max(sizes) * 225 * 576 <= 1.5 * matrix.BLOCK_BYTES)
+
+
 def test_threads_change_nothing() -> None:
     layer, z, _ = layer_and_inputs(build("scale"), stride=2, padding=3)
     before = torch.get_num_threads()
