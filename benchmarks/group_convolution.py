@@ -10,16 +10,17 @@ multiplications alone would need, and so what is left to gain.
 
 from __future__ import annotations
 
-import argparse
 import statistics
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 import torch.nn.functional as F
-from figures import Figure, paired_ratio, show
-from number_types import TYPES, add_types, chosen_types
+from against_sesn import alternate, run
+from figures import Figure
+from number_types import TYPES
 from sesn import SesnGroupConv2d
 from torch import Tensor, nn
 
@@ -119,28 +120,12 @@ def measure(layer: Layer, rounds: int, roof: dict[str, float]) -> Iterator[Figur
     check_equal(layer)
     ours, theirs = pair(layer)
     plain, lifted = inputs(layer, torch.Tensor.contiguous), inputs(layer, lifted_first)
-    of_theirs: list[float] = []
-    of_ours: dict[str, list[float]] = {name: [] for name in roof}
-    for _ in range(rounds + 1):
-        of_theirs.append(seconds(theirs, *plain, torch.float32))
-        for name, times in of_ours.items():
-            times.append(seconds(ours, *lifted, TYPES[name]))
+    both = alternate(partial(seconds, theirs, *plain, torch.float32), partial(seconds, ours, *lifted), rounds, roof)
     bars = dict(zip(TYPES, layer.bars, strict=True))
-    for name, times in of_ours.items():
-        spent = statistics.median(times[1:])
-        yield Figure(
-            f"{layer.name}, {name}",
-            paired_ratio(of_theirs[1:], times[1:]),
-            "x SESN",
-            bars[name],
-            detail={
-                "sesn_fp32_ms": 1e3 * statistics.median(of_theirs[1:]),
-                "ours_ms": 1e3 * spent,
-                "share": 2 * multiplications(layer) / spent / roof[name],
-                "images": layer.images,
-                "rounds": rounds,
-            },
-        )
+    for name, times in both.items():
+        share = 2 * multiplications(layer) / statistics.median(times.ours) / roof[name]
+        detail = times.detail | {"share": share, "images": layer.images}
+        yield Figure(f"{layer.name}, {name}", times.ratio, "x SESN", bars[name], detail=detail)
 
 
 def fastest(work: Callable[[], object], operations: float) -> float:
@@ -172,17 +157,5 @@ def figures(rounds: int, types: list[str]) -> Iterator[Figure]:
         yield Figure(f"roof: matrix product, {name}", matrix / 1e9, "GFLOP/s")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of a trial's process; two trials share this machine")
-    add_types(parser)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    found = figures(arguments.rounds, chosen_types(arguments.types))
-    show("group_convolution", found, as_json=arguments.json)
-
-
 if __name__ == "__main__":
-    main()
+    run("group_convolution", __doc__, figures)

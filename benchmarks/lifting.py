@@ -8,14 +8,13 @@ Ratios are SESN's way in float32 over ours, pair by pair; rounds alternate. Both
 
 from __future__ import annotations
 
-import argparse
-import statistics
 import time
 from collections.abc import Iterator
+from functools import partial
 
 import torch
-from figures import Figure, paired_ratio, show
-from number_types import TYPES, add_types, chosen_types
+from against_sesn import alternate, run
+from figures import Figure
 from sesn import SesnLiftingConv2d
 from torch import Tensor, nn
 
@@ -55,40 +54,16 @@ def figures(rounds: int, types: list[str]) -> Iterator[Figure]:
     for dataset, group, width in LAYERS:
         config = TrialConfig(dataset=dataset, group=group, width=width)
         ours, theirs = pair(config)
-        side = config.grid
-        images = torch.randn(IMAGES, ours.weight.shape[1], side, side)
+        images = torch.randn(IMAGES, ours.weight.shape[1], config.grid, config.grid)
         with torch.no_grad():
             expected, found = theirs(images), ours(images)
         assert (found - expected).norm() <= 1e-5 * expected.norm(), config
-        of_theirs: list[float] = []
-        of_ours: dict[str, list[float]] = {name: [] for name in types}
-        for _ in range(rounds + 1):
-            of_theirs.append(seconds(theirs, images, torch.float32))
-            for name, times in of_ours.items():
-                times.append(seconds(ours, images, TYPES[name]))
-        for name, times in of_ours.items():
-            ratio = paired_ratio(of_theirs[1:], times[1:])
-            detail = {
-                "sesn_fp32_ms": 1e3 * statistics.median(of_theirs[1:]),
-                "ours_ms": 1e3 * statistics.median(times[1:]),
-                "images": IMAGES,
-                "rounds": rounds,
-            }
-            channels = f"{ours.weight.shape[1]}->{ours.weight.shape[0]}"
-            yield Figure(f"lifting, {dataset} {group} {channels}, {name}", ratio, "x SESN", detail=detail)
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1, help="of a trial's process; two trials share this machine")
-    add_types(parser)
-    parser.add_argument("--json", action="store_true")
-    arguments = parser.parse_args()
-    torch.set_num_threads(arguments.threads)
-    found = figures(arguments.rounds, chosen_types(arguments.types))
-    show("lifting", found, as_json=arguments.json)
+        both = alternate(partial(seconds, theirs, images, torch.float32), partial(seconds, ours, images), rounds, types)
+        channels = f"{ours.weight.shape[1]}->{ours.weight.shape[0]}"
+        for name, times in both.items():
+            what = f"lifting, {dataset} {group} {channels}, {name}"
+            yield Figure(what, times.ratio, "x SESN", detail=times.detail | {"images": IMAGES})
 
 
 if __name__ == "__main__":
-    main()
+    run("lifting", __doc__, figures)

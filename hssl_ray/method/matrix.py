@@ -10,14 +10,14 @@ from torch import Tensor
 BLOCK_BYTES = 2_000_000
 """Of a block's matrix, about."""
 BLOCK_ROWS = 1024
-"""Of a block's matrix, about and at least: gradients of weights are summed up once for each block."""
+"""Of a block's matrix, about, where its bytes would be fewer rows: gradients of weights are summed up once a block."""
 
 _ONEDNN = hasattr(torch.ops.mkldnn, "_linear_pointwise")  # in torch builds that have oneDNN
 
 
 def image_blocks(images: int, places: int, bytes_of_place: int) -> Iterator[slice]:
-    """Slices of the images, with `places` rows of the matrix for each image; all of one size or two, since what a
-    small last one leaves of its images cannot be shared among threads.
+    """Slices of the images, with `places` rows of the matrix for each image; even, since threads cannot share the
+    few images of a last, small one.
     """
     size = max(1, BLOCK_BYTES // (places * bytes_of_place), -(-BLOCK_ROWS // places))
     blocks = min(images, max(1, round(images / size)))

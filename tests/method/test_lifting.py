@@ -39,10 +39,8 @@ def test_they_are_the_convolutions_they_stand_for(
     expected = F.conv2d(images.double(), exact.flatten(0, 1), stride=stride, padding=padding)
     expected = expected.view(3, elements, outputs, *expected.shape[2:]).permute(1, 0, 3, 4, 2)
     grad = torch.randn(found.shape).to(kind)
-    (of_found,), (of_exact,) = (
-        torch.autograd.grad(found, kernels, grad),
-        torch.autograd.grad(expected, exact, grad.double()),
-    )
+    (of_found,) = torch.autograd.grad(found, kernels, grad)
+    (of_exact,) = torch.autograd.grad(expected, exact, grad.double())
     assert found.dtype is kind
     assert (found - expected).norm() <= tolerance * expected.norm()
     assert (of_found - of_exact).norm() <= tolerance * of_exact.norm()

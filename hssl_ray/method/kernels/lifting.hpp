@@ -27,6 +27,7 @@ struct LiftingShape {
     int64_t image() const { return rows * columns * channels; }
 };
 
+// Calls body(count as a constant), for a count from 1 to MOST.
 template <int MOST, class Body>
 void known_to_compiler(int64_t count, Body body) {
     if constexpr (MOST > 1)
@@ -64,7 +65,7 @@ class Lifting {
           width(vectors * LANES),
           apart(shape.stride * shape.channels),
           line((shape.columns + 2 * shape.padding) * shape.channels),
-          padded((shape.rows + 2 * shape.padding) * line + std::max(apart, int64_t(1))),
+          padded((shape.rows + 2 * shape.padding) * line + apart),  // and what the last one's neighbour would be
           seen(padded.size()) {}
 
     // From kernels as (size, taps, outputs).
